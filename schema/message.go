@@ -1,0 +1,214 @@
+package schema
+
+import (
+	"bytes"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// maxDepth bounds how deep messages may be nested, Any contents included. What
+// is deeper does not decode: it would be walked recursively, several times.
+const maxDepth = 1000
+
+// MessageType is one message type of the upstream. It is immutable and safe
+// for concurrent use.
+type MessageType struct {
+	types *types
+	typ   protoreflect.MessageType
+	// inspect says that a decoded message must be walked once, because its type
+	// can hold an Any or a message whose type is missing.
+	inspect bool
+}
+
+// Name returns the full name of the type: "pkg.Message".
+func (t *MessageType) Name() string { return string(t.typ.Descriptor().FullName()) }
+
+// Decode reads a message from its wire form. It keeps wire, and does not change
+// it; the caller must not either.
+//
+// The error tells the type, never the content. Bytes that are not a message of
+// the type, invalid UTF-8 in a field where the schema forbids it, nesting beyond
+// any sane depth, and content of a type that the schema lacks do not decode.
+func (t *MessageType) Decode(wire []byte) (*Message, error) {
+	m := t.typ.New()
+	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t.types, RecursionLimit: maxDepth}
+	if err := o.Unmarshal(wire, m.Interface()); err != nil {
+		return nil, t.undecodable(err)
+	}
+	if t.inspect {
+		if err := t.types.inspect(m, maxDepth); err != nil {
+			return nil, t.undecodable(err)
+		}
+	}
+	return &Message{typ: t, wire: wire, fromWire: true, before: m, after: m}, nil
+}
+
+// DecodeJSON reads a message from a JSON body as the upstream would read it:
+// unknown keys are ignored, and so is what follows the JSON object. It keeps
+// body, and does not change it; the caller must not either.
+func (t *MessageType) DecodeJSON(body []byte) (*Message, error) {
+	m := t.typ.New()
+	if err := t.parse(body, m, true); err != nil {
+		return nil, t.undecodable(err)
+	}
+	return &Message{typ: t, body: body, before: m, after: m}, nil
+}
+
+func (t *MessageType) undecodable(err error) error {
+	return &DecodeError{Type: t.Name(), err: err}
+}
+
+// DecodeError is the error of bytes that are not a message of the expected
+// type. Its text names the type and nothing of the content.
+type DecodeError struct {
+	// Type is the full name of the expected message type.
+	Type string
+
+	err error
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string { return "decode " + e.Type }
+
+// Unwrap returns the decoder's own error. Its text may quote the content.
+func (e *DecodeError) Unwrap() error { return e.err }
+
+// Message is one message of the upstream: what came in, and what is to go out
+// in its place. It is not safe for concurrent use.
+type Message struct {
+	typ      *MessageType
+	wire     []byte // original wire form, when fromWire
+	body     []byte // original JSON form, otherwise
+	fromWire bool
+	before   protoreflect.Message // as it came in; never changed
+	after    protoreflect.Message // current content; the same value as before while unchanged
+	json     []byte               // JSON of after, when asked for already
+	// fits refuses content that could not be sent on, nil if everything can.
+	fits func(after protoreflect.Message) error
+}
+
+// Type returns the type of the message.
+func (m *Message) Type() *MessageType { return m.typ }
+
+// JSON returns the current content as compact protojson: lowerCamel names,
+// unset fields omitted, enums as names, 64-bit integers as strings. HTML
+// characters are not escaped. The bytes are shared and must not be changed.
+//
+// The error is a *DecodeError: content for which JSON has no form, such as an
+// Any of unknown type or a Timestamp out of range.
+func (m *Message) JSON() ([]byte, error) {
+	if m.json == nil {
+		b, err := m.typ.render(m.after)
+		if err != nil {
+			return nil, m.typ.undecodable(err)
+		}
+		m.json = b
+	}
+	return m.json, nil
+}
+
+// Replace makes json, a protojson form of the message's type, the whole content:
+// fields that it does not name are cleared. Names may be lowerCamel or those of
+// the schema; an unknown name is an error. What the schema does not know survives
+// (see keepUnknown). On error the content stays as it was.
+//
+// A replacement that says what the message said already leaves it unchanged.
+func (m *Message) Replace(json []byte) error {
+	if m.json != nil && bytes.Equal(m.json, json) {
+		return nil
+	}
+	next := m.typ.typ.New()
+	if err := m.typ.parse(json, next, false); err != nil {
+		return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+	}
+	m.typ.types.keepUnknown(m.after, next)
+	if proto.Equal(m.after.Interface(), next.Interface()) {
+		return nil
+	}
+	rendered, err := m.typ.render(next)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+	}
+	// JSON cannot tell every two messages apart, and the target only ever saw
+	// JSON: what reads the same is the same.
+	if current, err := m.JSON(); err == nil && bytes.Equal(current, rendered) {
+		return nil
+	}
+	if m.fits != nil {
+		if err := m.fits(next); err != nil {
+			return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+		}
+	}
+	m.after, m.json = next, rendered
+	if proto.Equal(m.before.Interface(), next.Interface()) {
+		m.after = m.before
+	}
+	return nil
+}
+
+// Changed reports whether the content differs from what was decoded.
+func (m *Message) Changed() bool { return m.after != m.before }
+
+// Reset makes the content again what was decoded.
+func (m *Message) Reset() {
+	if m.Changed() {
+		m.after, m.json = m.before, nil
+	}
+}
+
+// Wire returns the message in wire form: the very bytes that were decoded when
+// it came in that form and is unchanged. They are shared and must not be changed.
+func (m *Message) Wire() ([]byte, error) {
+	if m.fromWire && !m.Changed() {
+		return m.wire, nil
+	}
+	b, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(m.after.Interface())
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", m.typ.Name(), err)
+	}
+	return b, nil
+}
+
+// Body returns the message as a JSON body. One that came in as JSON is returned
+// byte for byte when unchanged; when changed, only what changed differs: unknown
+// keys survive, defaults that were spelled out stay, names and enums keep their
+// style, keys their order. The bytes are shared and must not be changed.
+func (m *Message) Body() ([]byte, error) {
+	switch {
+	case m.fromWire:
+		return m.JSON()
+	case !m.Changed():
+		return m.body, nil
+	}
+	return m.typ.patch(m.body, m.before, m.after, nil)
+}
+
+// parse reads json into m, which must be empty.
+func (t *MessageType) parse(json []byte, m protoreflect.Message, lenient bool) error {
+	if lenient {
+		value, err := firstJSONValue(json)
+		if err != nil {
+			return err
+		}
+		json = value
+	}
+	o := protojson.UnmarshalOptions{
+		AllowPartial: true, DiscardUnknown: lenient, Resolver: t.types, RecursionLimit: 4 * maxDepth,
+	}
+	if err := o.Unmarshal(json, m.Interface()); err != nil {
+		return err
+	}
+	return nil
+}
+
+// render writes m as compact protojson.
+func (t *MessageType) render(m protoreflect.Message) ([]byte, error) {
+	b, err := protojson.MarshalOptions{AllowPartial: true, Resolver: t.types}.Marshal(m.Interface())
+	if err != nil {
+		return nil, err
+	}
+	return compact(b), nil
+}

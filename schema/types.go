@@ -1,0 +1,168 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// types resolves the message and extension types of one schema, and of nothing
+// else. It satisfies the resolver interfaces of proto and protojson.
+type types struct {
+	files    *protoregistry.Files
+	dynamic  *dynamicpb.Types
+	messages map[protoreflect.FullName]*MessageType
+}
+
+func (t *types) messageType(name string) *MessageType {
+	return t.messages[protoreflect.FullName(name)]
+}
+
+// FindMessageByName implements protoregistry.MessageTypeResolver.
+func (t *types) FindMessageByName(name protoreflect.FullName) (protoreflect.MessageType, error) {
+	if m := t.messages[name]; m != nil {
+		return m.typ, nil
+	}
+	return nil, protoregistry.NotFound
+}
+
+// FindMessageByURL implements protoregistry.MessageTypeResolver.
+func (t *types) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	return t.FindMessageByName(protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:]))
+}
+
+// FindExtensionByName implements protoregistry.ExtensionTypeResolver.
+func (t *types) FindExtensionByName(name protoreflect.FullName) (protoreflect.ExtensionType, error) {
+	return t.dynamic.FindExtensionByName(name)
+}
+
+// FindExtensionByNumber implements protoregistry.ExtensionTypeResolver.
+func (t *types) FindExtensionByNumber(message protoreflect.FullName, number protoreflect.FieldNumber) (protoreflect.ExtensionType, error) {
+	return t.dynamic.FindExtensionByNumber(message, number)
+}
+
+// newTypes collects the message types of files.
+func newTypes(files *protoregistry.Files) *types {
+	t := &types{files: files, dynamic: dynamicpb.NewTypes(files), messages: map[protoreflect.FullName]*MessageType{}}
+	files.RangeFiles(func(fd protoreflect.FileDescriptor) bool {
+		t.add(fd.Messages())
+		return true
+	})
+	marked := map[protoreflect.FullName]bool{}
+	for _, m := range t.messages {
+		m.inspect = t.needsInspection(m.typ.Descriptor(), marked, map[protoreflect.FullName]bool{})
+	}
+	return t
+}
+
+func (t *types) add(messages protoreflect.MessageDescriptors) {
+	for i := range messages.Len() {
+		md := messages.Get(i)
+		t.messages[md.FullName()] = &MessageType{types: t, typ: dynamicpb.NewMessageType(md)}
+		t.add(md.Messages())
+	}
+}
+
+// needsInspection reports whether a message of type md can hold, at any depth, an
+// Any, an extension, or a message whose type is missing. marked remembers the
+// types known to need it.
+func (t *types) needsInspection(md protoreflect.MessageDescriptor, marked, seen map[protoreflect.FullName]bool) bool {
+	name := md.FullName()
+	switch {
+	case marked[name], md.IsPlaceholder(), name == anyName, md.ExtensionRanges().Len() > 0:
+		marked[name] = true
+		return true
+	case seen[name]:
+		return false
+	}
+	seen[name] = true
+	fields := md.Fields()
+	for i := range fields.Len() {
+		if sub := fields.Get(i).Message(); sub != nil && t.needsInspection(sub, marked, seen) {
+			marked[name] = true
+			return true
+		}
+	}
+	return false
+}
+
+const anyName protoreflect.FullName = "google.protobuf.Any"
+
+var (
+	errDepth      = errors.New("nested too deep")
+	errIncomplete = errors.New("holds a message whose type is not in the schema")
+)
+
+// inspect walks m, at most depth levels deep, through the contents of every Any.
+func (t *types) inspect(m protoreflect.Message, depth int) error {
+	if depth <= 0 {
+		return errDepth
+	}
+	md := m.Descriptor()
+	if md.IsPlaceholder() {
+		return fmt.Errorf("%w: %s", errIncomplete, md.FullName())
+	}
+	if md.FullName() == anyName {
+		inner, err := t.unpack(m)
+		if err != nil || inner == nil {
+			return err
+		}
+		return t.inspect(inner, depth-anyWeight)
+	}
+	var err error
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsMap():
+			if fd.MapValue().Message() == nil {
+				return true
+			}
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				err = t.inspect(v.Message(), depth-1)
+				return err == nil
+			})
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := range v.List().Len() {
+				if err = t.inspect(v.List().Get(i).Message(), depth-1); err != nil {
+					return false
+				}
+			}
+		default:
+			err = t.inspect(v.Message(), depth-1)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// anyWeight is how many levels an Any counts for. Every level of Any copies what
+// lies below it, so that deep nesting would cost the square of its size.
+const anyWeight = maxDepth / 20
+
+// unpack decodes the content of an Any. An Any without a type is empty: nil.
+func (t *types) unpack(m protoreflect.Message) (protoreflect.Message, error) {
+	fields := m.Descriptor().Fields()
+	url, value := fields.ByNumber(1), fields.ByNumber(2)
+	if url == nil || value == nil || url.Kind() != protoreflect.StringKind || value.Kind() != protoreflect.BytesKind {
+		return nil, fmt.Errorf("%w: %s", errIncomplete, anyName)
+	}
+	name, content := m.Get(url).String(), m.Get(value).Bytes()
+	if name == "" && len(content) == 0 {
+		return nil, nil
+	}
+	mt, err := t.FindMessageByURL(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: content of an Any", errIncomplete)
+	}
+	inner := mt.New()
+	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t, RecursionLimit: maxDepth}
+	if err := o.Unmarshal(content, inner.Interface()); err != nil {
+		return nil, err
+	}
+	return inner, nil
+}

@@ -1,0 +1,5 @@
+package schema
+
+import "google.golang.org/protobuf/reflect/protoreflect"
+
+func (t *types) keepUnknown(before, after protoreflect.Message) {}
