@@ -1,0 +1,188 @@
+package config
+
+import "time"
+
+// Config is the whole configuration of one gateway. [Default] gives the value
+// of every key that is not set. A Config is not changed after it was loaded.
+type Config struct {
+	// InstanceID is what targets see as instanceID.
+	InstanceID string `key:"instance_id"`
+	Log        Log    `key:"log"`
+	// ProtectedMethods are full methods on which no execution may interrupt.
+	ProtectedMethods []string     `key:"protected_methods"`
+	Proxy            Proxy        `key:"proxy"`
+	Upstream         Upstream     `key:"upstream"`
+	Admin            Admin        `key:"admin"`
+	Ops              Ops          `key:"ops"`
+	Store            Store        `key:"store"`
+	TargetClient     TargetClient `key:"targetclient"`
+	Queue            Queue        `key:"queue"`
+	Identity         Identity     `key:"identity"`
+
+	origins     origins
+	secretsRead bool
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `key:"level"`  // debug, info, warn or error
+	Format string `key:"format"` // json or text
+}
+
+// ServerTLS is the certificate of a listener. Both empty: the listener speaks
+// plain text.
+type ServerTLS struct {
+	CertFile string `key:"cert_file"`
+	KeyFile  string `key:"key_file"`
+}
+
+// Enabled says whether a certificate is set.
+func (t ServerTLS) Enabled() bool { return t.CertFile != "" }
+
+// Proxy is the face to clients.
+type Proxy struct {
+	// Engine is the HTTP server behind Listen; "nethttp" is the only one.
+	Engine          string        `key:"engine"`
+	Listen          string        `key:"listen"`
+	TLS             ServerTLS     `key:"tls"`
+	MaxMessageBytes int64         `key:"max_message_bytes"`
+	ChainTimeout    time.Duration `key:"chain_timeout"`
+	DrainDelay      time.Duration `key:"drain_delay"`
+	DrainTimeout    time.Duration `key:"drain_timeout"`
+	// TrustedProxies are addresses and CIDR ranges whose X-Forwarded-* and
+	// Forwarded headers are believed.
+	TrustedProxies []string `key:"trusted_proxies"`
+	CORS           CORS     `key:"cors"`
+}
+
+// CORS lists the origins that the gateway answers preflights for. Empty:
+// preflights go to the upstream.
+type CORS struct {
+	AllowedOrigins []string `key:"allowed_origins"`
+}
+
+// Upstream is the API behind the gateway.
+type Upstream struct {
+	URL string `key:"url"`
+	// Authority replaces the client's Host or :authority. Empty: the client's
+	// goes along unchanged.
+	Authority string    `key:"authority"`
+	TLS       ClientTLS `key:"tls"`
+	// RESTBasePaths sets the base path of a service's REST routes, by full
+	// service name.
+	RESTBasePaths map[string]string `key:"rest_base_paths"`
+	Schema        Schema            `key:"schema"`
+}
+
+// ClientTLS is how a connection that the gateway opens is secured.
+type ClientTLS struct {
+	CAFile             string `key:"ca_file"` // empty: the system's
+	CertFile           string `key:"cert_file"`
+	KeyFile            string `key:"key_file"`
+	ServerName         string `key:"server_name"`
+	InsecureSkipVerify bool   `key:"insecure_skip_verify"`
+}
+
+// Schema is where the upstream's descriptors come from.
+type Schema struct {
+	Source          string        `key:"source"` // reflection or descriptor_set
+	DescriptorSet   string        `key:"descriptor_set"`
+	RefreshInterval time.Duration `key:"refresh_interval"`
+	CachePath       string        `key:"cache_path"`
+}
+
+// Admin is the API that manages targets and executions.
+type Admin struct {
+	Listen string    `key:"listen"`
+	TLS    ServerTLS `key:"tls"`
+	Tokens []Token   `key:"tokens"`
+}
+
+// Token is one caller of the admin API.
+type Token struct {
+	Name        string   `key:"name"`
+	Token       Secret   `key:"token"`
+	TokenFile   string   `key:"token_file"`
+	Permissions []string `key:"permissions"`
+}
+
+// Ops is the listener for metrics and health.
+type Ops struct {
+	Listen string `key:"listen"`
+}
+
+// Store is where targets and executions are kept.
+type Store struct {
+	Driver   string        `key:"driver"` // embedded or redis
+	Embedded EmbeddedStore `key:"embedded"`
+	Redis    RedisStore    `key:"redis"`
+}
+
+// EmbeddedStore is a file for one node.
+type EmbeddedStore struct {
+	Path string `key:"path"`
+}
+
+// RedisStore is a Redis server, a Sentinel-guarded one or a Cluster.
+type RedisStore struct {
+	// URL names one server. It may carry a password, so it is a secret.
+	URL     Secret `key:"url"`
+	URLFile string `key:"url_file"`
+	// Addrs are host:port of Sentinels (with MasterName) or of cluster nodes
+	// (with Cluster). They replace URL.
+	Addrs        []string `key:"addrs"`
+	MasterName   string   `key:"master_name"`
+	Cluster      bool     `key:"cluster"`
+	Username     string   `key:"username"`
+	Password     Secret   `key:"password"`
+	PasswordFile string   `key:"password_file"`
+	TLS          RedisTLS `key:"tls"`
+	KeyPrefix    string   `key:"key_prefix"`
+	CopyPath     string   `key:"copy_path"`
+}
+
+// RedisTLS secures the connections to Redis. A rediss:// URL implies Enabled.
+type RedisTLS struct {
+	Enabled    bool   `key:"enabled"`
+	CAFile     string `key:"ca_file"`
+	CertFile   string `key:"cert_file"`
+	KeyFile    string `key:"key_file"`
+	ServerName string `key:"server_name"`
+}
+
+// TargetClient holds the defaults for calls to targets.
+type TargetClient struct {
+	// DenyList holds CIDR ranges, addresses and host names that no target may
+	// have; AllowList the exceptions from it.
+	DenyList         []string `key:"deny_list"`
+	AllowList        []string `key:"allow_list"`
+	MaxResponseBytes int64    `key:"max_response_bytes"`
+	// MaxConcurrency bounds the calls in flight to one target; 0: no bound.
+	MaxConcurrency int     `key:"max_concurrency"`
+	Breaker        Breaker `key:"breaker"`
+}
+
+// Breaker says when calls to a target are suspended. It opens on either rule:
+// ConsecutiveFailures in a row, or FailureRatio of at least MinCalls within
+// Window.
+type Breaker struct {
+	ConsecutiveFailures int           `key:"consecutive_failures"`
+	Window              time.Duration `key:"window"`
+	MinCalls            int           `key:"min_calls"`
+	FailureRatio        float64       `key:"failure_ratio"`
+	OpenFor             time.Duration `key:"open_for"`
+	HalfOpenCalls       int           `key:"half_open_calls"`
+}
+
+// Queue holds asynchronous deliveries.
+type Queue struct {
+	Driver                  string `key:"driver"` // auto or memory
+	MaxPending              int    `key:"max_pending"`
+	MaxPendingPerTarget     int    `key:"max_pending_per_target"`
+	MaxConcurrencyPerTarget int    `key:"max_concurrency_per_target"`
+}
+
+// Identity is how callers are told apart; "none" is the only source.
+type Identity struct {
+	Source string `key:"source"`
+}

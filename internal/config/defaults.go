@@ -1,0 +1,59 @@
+package config
+
+import "time"
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		InstanceID: "default",
+		Log:        Log{Level: "info", Format: "json"},
+		Proxy: Proxy{
+			Engine:          "nethttp",
+			Listen:          "127.0.0.1:8080",
+			MaxMessageBytes: 20 << 20,
+			ChainTimeout:    30 * time.Second,
+			DrainTimeout:    30 * time.Second,
+		},
+		Upstream: Upstream{
+			URL: "http://127.0.0.1:9080",
+			Schema: Schema{
+				Source:          "reflection",
+				RefreshInterval: time.Minute,
+				CachePath:       "data/schema.binpb",
+			},
+		},
+		Admin: Admin{Listen: "127.0.0.1:8081"},
+		Ops:   Ops{Listen: "127.0.0.1:8082"},
+		Store: Store{
+			Driver:   "embedded",
+			Embedded: EmbeddedStore{Path: "data/execgate.db"},
+			Redis: RedisStore{
+				URL:       NewSecret("redis://127.0.0.1:6379/0"),
+				KeyPrefix: "execgate",
+				CopyPath:  "data/execgate-copy.db",
+			},
+		},
+		TargetClient: TargetClient{
+			DenyList: []string{
+				"localhost", "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+				"172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15", "::/128", "::1/128", "fc00::/7", "fe80::/10",
+			},
+			MaxResponseBytes: 20 << 20,
+			Breaker: Breaker{
+				ConsecutiveFailures: 10,
+				Window:              30 * time.Second,
+				MinCalls:            20,
+				FailureRatio:        0.5,
+				OpenFor:             10 * time.Second,
+				HalfOpenCalls:       3,
+			},
+		},
+		Queue: Queue{
+			Driver:                  "auto",
+			MaxPending:              10_000,
+			MaxPendingPerTarget:     1_000,
+			MaxConcurrencyPerTarget: 16,
+		},
+		Identity: Identity{Source: "none"},
+	}
+}

@@ -1,0 +1,53 @@
+package config
+
+import (
+	"reflect"
+	"sync"
+)
+
+// fieldByKey returns the field of section v that the file calls key.
+func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		if name, ok := v.Type().Field(i).Tag.Lookup("key"); ok && name == key {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// keysOf lists the keys of a section in the order of the struct.
+func keysOf(section reflect.Type) []string {
+	var keys []string
+	for i := range section.NumField() {
+		if name, ok := section.Field(i).Tag.Lookup("key"); ok {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// isSection says whether t holds keys of its own and no value.
+func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct && t != secretType }
+
+// walk calls visit for every key below v that holds a value, sections left out.
+// A list of structs is one key.
+func walk(v reflect.Value, path string, visit func(path string, v reflect.Value)) {
+	for i := range v.NumField() {
+		name, ok := v.Type().Field(i).Tag.Lookup("key")
+		if !ok {
+			continue
+		}
+		if at := join(path, name); isSection(v.Field(i).Type()) {
+			walk(v.Field(i), at, visit)
+		} else {
+			visit(at, v.Field(i))
+		}
+	}
+}
+
+// allPaths lists every key, "proxy.listen", in the order of the structs.
+var allPaths = sync.OnceValue(func() []string {
+	var paths []string
+	walk(reflect.ValueOf(&Config{}).Elem(), "", func(path string, _ reflect.Value) { paths = append(paths, path) })
+	return paths
+})
