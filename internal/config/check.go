@@ -399,7 +399,7 @@ func (c *checker) readable(path, name string) bool {
 	}
 	if err == nil {
 		var f *os.File
-		if f, err = os.Open(name); err == nil { //nolint:gosec // the operator names the file
+		if f, err = os.Open(name); err == nil {
 			_ = f.Close()
 			return true
 		}

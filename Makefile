@@ -1,0 +1,102 @@
+# `make help` lists the targets. `make demo` needs nothing but Go; every other
+# target builds or installs what it needs by itself.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := $(CURDIR)/bin
+export PATH := $(BIN):$(PATH)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+# The version comes from LDFLAGS. Go's own stamping asks git again, and fails
+# where the tree belongs to another user.
+GOBUILD := go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
+
+FUZZTIME ?= 5s
+BENCH ?= .
+IMAGE ?= execgate:$(VERSION)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all
+all: build lint test ## build, lint, test
+
+.PHONY: build
+build: ## build bin/execgate
+	CGO_ENABLED=0 $(GOBUILD) -o bin/execgate ./cmd/execgate
+
+.PHONY: demo
+demo: ## the whole tour in one process, until Ctrl-C (ARGS=--once: end after it)
+	@go run ./cmd/execgate demo $(ARGS)
+
+.PHONY: run
+run: ## serve with config.example.yaml
+	go run ./cmd/execgate serve --config config.example.yaml
+
+.PHONY: test
+test: bin/gotestsum ## every test, with the race detector, against a real Redis
+	@scripts/test.sh
+
+.PHONY: lint
+lint: bin/golangci-lint ## golangci-lint, with the arrows between packages
+	golangci-lint run ./...
+
+.PHONY: generate
+generate: buf-tools ## generate gen/ from proto/
+	rm -rf gen
+	buf generate
+
+.PHONY: checkgenerate
+checkgenerate: buf-tools ## prove that gen/ is what proto/ says
+	@scripts/checkgenerate.sh
+
+.PHONY: golden
+golden: ## write the golden files of the tests anew
+	@for package in $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		go test "./$$package" -update; \
+	done
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## the benchmarks (BENCH=pattern)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: image
+image: ## build the container image with docker
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .
+
+.PHONY: tools
+tools: bin/golangci-lint bin/gotestsum buf-tools ## build the pinned tools into bin/
+
+.PHONY: buf-tools
+buf-tools: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway bin/protoc-gen-connect-go
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
+
+# tools/go.mod pins them; a new version there builds them anew.
+TOOL = GOFLAGS= GOBIN=$(BIN) go -C tools install -buildvcs=false $(1) && touch $(BIN)/$(notdir $(1))
+
+bin/buf: tools/go.mod
+	$(call TOOL,github.com/bufbuild/buf/cmd/buf)
+bin/golangci-lint: tools/go.mod
+	$(call TOOL,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+bin/gotestsum: tools/go.mod
+	$(call TOOL,gotest.tools/gotestsum)
+bin/protoc-gen-go: tools/go.mod
+	$(call TOOL,google.golang.org/protobuf/cmd/protoc-gen-go)
+bin/protoc-gen-go-grpc: tools/go.mod
+	$(call TOOL,google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+bin/protoc-gen-grpc-gateway: tools/go.mod
+	$(call TOOL,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway)
+bin/protoc-gen-connect-go: tools/go.mod
+	$(call TOOL,connectrpc.com/connect/cmd/protoc-gen-connect-go)
