@@ -1,0 +1,7 @@
+//go:build !linux
+
+package testkit
+
+import "os/exec"
+
+func startWithParent(cmd *exec.Cmd) error { return cmd.Start() }
