@@ -1,0 +1,84 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Sources are asked at every scrape. Each must be set and safe for concurrent
+// use.
+type Sources struct {
+	// StoreUp says whether the store can be reached.
+	StoreUp func() bool
+	// Snapshot returns the generation in use and when it was built; ok is false
+	// while there is none.
+	Snapshot func() (generation uint64, builtAt time.Time, ok bool)
+	// SchemaLoaded says whether the upstream's schema is known.
+	SchemaLoaded func() bool
+	// AsyncPending counts the asynchronous deliveries that wait or run.
+	AsyncPending func() int
+	// Breakers calls yield with the name of every target and the state of its
+	// breaker: 0 closed, 1 half open, 2 open.
+	Breakers func(yield func(target string, state int))
+}
+
+// Watch adds the series of the sources. Call it once.
+func (m *Metrics) Watch(s Sources) { m.registry.MustRegister(&states{s}) }
+
+var (
+	storeUpDesc = prometheus.NewDesc("execgate_store_up",
+		"1 while the store can be reached.", nil, nil)
+	generationDesc = prometheus.NewDesc("execgate_snapshot_generation",
+		"Generation of the configuration in use; 0 while there is none.", nil, nil)
+	ageDesc = prometheus.NewDesc("execgate_snapshot_age_seconds",
+		"Time since the configuration in use was built.", nil, nil)
+	schemaDesc = prometheus.NewDesc("execgate_schema_loaded",
+		"1 when the upstream's schema is known.", nil, nil)
+	pendingDesc = prometheus.NewDesc("execgate_async_pending",
+		"Asynchronous deliveries that wait or run.", nil, nil)
+	breakerDesc = prometheus.NewDesc("execgate_breaker_state",
+		"State of a target's breaker: 0 closed, 1 half open, 2 open.", []string{"target"}, nil)
+)
+
+// states reads the sources when it is collected, so that nothing is ever stale.
+type states struct{ s Sources }
+
+var _ prometheus.Collector = (*states)(nil)
+
+// Describe lists the series.
+func (c *states) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{storeUpDesc, generationDesc, ageDesc, schemaDesc, pendingDesc, breakerDesc} {
+		out <- d
+	}
+}
+
+// Collect reads the sources.
+func (c *states) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(storeUpDesc, number(c.s.StoreUp()))
+	gauge(schemaDesc, number(c.s.SchemaLoaded()))
+	gauge(pendingDesc, float64(c.s.AsyncPending()))
+	generation, builtAt, ok := c.s.Snapshot()
+	gauge(generationDesc, float64(generation))
+	if ok {
+		gauge(ageDesc, time.Since(builtAt).Seconds())
+	}
+	seen := map[string]struct{}{}
+	c.s.Breakers(func(target string, state int) {
+		// Two targets of one name would make the whole scrape fail.
+		if _, twice := seen[target]; !twice {
+			seen[target] = struct{}{}
+			gauge(breakerDesc, float64(state), target)
+		}
+	})
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
