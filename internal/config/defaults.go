@@ -18,7 +18,7 @@ func Default() *Config {
 			URL: "http://127.0.0.1:9080",
 			Schema: Schema{
 				Source:          "reflection",
-				RefreshInterval: time.Minute,
+				RefreshInterval: 30 * time.Second,
 				CachePath:       "data/schema.binpb",
 			},
 		},
