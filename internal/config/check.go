@@ -38,9 +38,7 @@ func (c *checker) all() {
 	c.oneOf("log.level", cfg.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", cfg.Log.Format, "json", "text")
 	for i, m := range cfg.ProtectedMethods {
-		if !fullMethod.MatchString(m) {
-			c.fault(fmt.Sprintf("protected_methods[%d]", i), fmt.Sprintf("%q is not a full method", m), "write /package.Service/Method")
-		}
+		c.method(fmt.Sprintf("protected_methods[%d]", i), m)
 	}
 	c.proxy()
 	c.upstream()
@@ -58,7 +56,7 @@ var (
 	fullMethod  = regexp.MustCompile(`^/[A-Za-z_]\w*(\.[A-Za-z_]\w*)*/[A-Za-z_]\w*$`)
 	serviceName = regexp.MustCompile(`^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$`)
 	hostName    = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
-	permission  = regexp.MustCompile(`^(\*|[a-z_]+(\.[a-z_]+)*(\.\*)?)$`)
+	permission  = regexp.MustCompile(`^(\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?)$`)
 	httpToken   = regexp.MustCompile(`^[\x21-\x7e]+$`)
 )
 
@@ -67,6 +65,11 @@ func (c *checker) proxy() {
 	c.oneOf("proxy.engine", p.Engine, "nethttp")
 	c.serverTLS("proxy.tls", p.TLS)
 	c.positive("proxy.max_message_bytes", p.MaxMessageBytes)
+	for _, m := range slices.Sorted(maps.Keys(p.MethodMaxMessageBytes)) {
+		at := fmt.Sprintf("proxy.method_max_message_bytes[%s]", m)
+		c.method(at, m)
+		c.positive(at, p.MethodMaxMessageBytes[m])
+	}
 	c.positiveTime("proxy.chain_timeout", p.ChainTimeout)
 	c.notNegativeTime("proxy.drain_delay", p.DrainDelay)
 	c.positiveTime("proxy.drain_timeout", p.DrainTimeout)
@@ -215,29 +218,43 @@ func (c *checker) store() {
 	}
 	r := s.Redis
 	c.notEmpty("store.redis.key_prefix", r.KeyPrefix, "name a prefix, or leave the key out")
-	c.notEmpty("store.redis.copy_path", r.CopyPath, "name a file, or leave the key out")
-	if len(r.Addrs) == 0 {
-		c.redisURL(r.URL.Reveal())
-		if r.MasterName != "" {
-			c.fault("store.redis.master_name", "given without store.redis.addrs", "list the Sentinels in addrs")
-		}
-	} else if c.config.origins.has("store.redis.url") || r.URLFile != "" {
-		c.fault("store.redis.addrs", "given together with a URL", "keep addrs (Sentinel, Cluster) or the URL (one server)")
+	if strings.ContainsAny(r.KeyPrefix, "{}") {
+		c.fault("store.redis.key_prefix", "holds braces: they choose the hash slot of a key", "leave them out")
 	}
+	c.notEmpty("store.redis.copy_path", r.CopyPath, "name a file, or leave the key out")
+	c.redisPlace(r)
+	if r.DB < 0 || r.Cluster && r.DB != 0 {
+		c.fault("store.redis.db", fmt.Sprintf("%d is no database here", r.DB), "write 0 or more; a cluster has only 0")
+	}
+	c.clientTLS("store.redis.tls", r.TLS.CAFile, r.TLS.CertFile, r.TLS.KeyFile)
+	if r.TLS.ServerName != "" && !r.TLS.Enabled && r.TLS.CAFile == "" && r.TLS.CertFile == "" && !strings.HasPrefix(r.URL.Reveal(), "rediss:") {
+		c.fault("store.redis.tls.server_name", "given, but TLS is not enabled", "write enabled: true, or a rediss:// URL")
+	}
+}
+
+// redisPlace checks where Redis is: one server, Sentinels or a Cluster.
+func (c *checker) redisPlace(r RedisStore) {
 	for i, a := range r.Addrs {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || !isPort(port, false) {
 			c.fault(fmt.Sprintf("store.redis.addrs[%d]", i), fmt.Sprintf("%q is not host:port", a), "write host:port")
 		}
 	}
-	if len(r.Addrs) > 0 && !r.Cluster && r.MasterName == "" {
-		c.fault("store.redis.addrs", "given without master_name or cluster", "write master_name for Sentinels, cluster: true for a Cluster, or url for one server")
+	switch {
+	case len(r.Addrs) == 0:
+		c.redisURL(r.URL.Reveal())
+		if r.MasterName != "" {
+			c.fault("store.redis.master_name", "given without store.redis.addrs", "list the Sentinels in addrs")
+		}
+	case !r.URL.Empty() || r.URLFile != "":
+		c.fault("store.redis.addrs", "given together with a URL", "keep addrs or the URL")
+	case len(r.Addrs) > 1 && !r.Cluster && r.MasterName == "":
+		c.fault("store.redis.addrs", "several, without master_name or cluster", "write master_name for Sentinels or cluster: true for a Cluster")
 	}
 	if r.Cluster && r.MasterName != "" {
 		c.fault("store.redis.cluster", "given together with store.redis.master_name", "keep cluster or master_name")
 	}
-	c.clientTLS("store.redis.tls", r.TLS.CAFile, r.TLS.CertFile, r.TLS.KeyFile)
-	if off := (RedisTLS{}); r.TLS != off && !r.TLS.Enabled && !strings.HasPrefix(r.URL.Reveal(), "rediss:") {
-		c.fault("store.redis.tls", "set, but not enabled", "write enabled: true, or a rediss:// URL")
+	if r.MasterName == "" && (r.SentinelUsername != "" || !r.SentinelPassword.Empty() || r.SentinelPasswordFile != "") {
+		c.fault("store.redis.sentinel_username", "Sentinel credentials without store.redis.master_name", "write master_name, or username and password")
 	}
 }
 
@@ -255,6 +272,11 @@ func (c *checker) redisURL(text string) {
 	if u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
 		c.fault(path, fmt.Sprintf("the scheme %q is not redis, rediss or unix", u.Scheme), hint)
 		return
+	}
+	for key := range u.Query() {
+		if key != "db" && key != "skip_verify" {
+			c.fault(path, fmt.Sprintf("the parameter %q is not known", key), "write db or skip_verify, or none")
+		}
 	}
 	if u.Scheme == "unix" {
 		return
@@ -312,6 +334,12 @@ func (c *checker) queue() {
 	c.positive("queue.max_concurrency_per_target", int64(q.MaxConcurrencyPerTarget))
 	if q.MaxPendingPerTarget > q.MaxPending && q.MaxPending > 0 {
 		c.fault("queue.max_pending_per_target", "larger than queue.max_pending", "write a smaller number, or raise max_pending")
+	}
+}
+
+func (c *checker) method(path, value string) {
+	if !fullMethod.MatchString(value) {
+		c.fault(path, fmt.Sprintf("%q is not a full method", value), "write /package.Service/Method")
 	}
 }
 

@@ -42,13 +42,15 @@ func (t ServerTLS) Enabled() bool { return t.CertFile != "" }
 // Proxy is the face to clients.
 type Proxy struct {
 	// Engine is the HTTP server behind Listen; "nethttp" is the only one.
-	Engine          string        `key:"engine"`
-	Listen          string        `key:"listen"`
-	TLS             ServerTLS     `key:"tls"`
-	MaxMessageBytes int64         `key:"max_message_bytes"`
-	ChainTimeout    time.Duration `key:"chain_timeout"`
-	DrainDelay      time.Duration `key:"drain_delay"`
-	DrainTimeout    time.Duration `key:"drain_timeout"`
+	Engine          string    `key:"engine"`
+	Listen          string    `key:"listen"`
+	TLS             ServerTLS `key:"tls"`
+	MaxMessageBytes int64     `key:"max_message_bytes"`
+	// MethodMaxMessageBytes replaces MaxMessageBytes for single full methods.
+	MethodMaxMessageBytes map[string]int64 `key:"method_max_message_bytes"`
+	ChainTimeout          time.Duration    `key:"chain_timeout"`
+	DrainDelay            time.Duration    `key:"drain_delay"`
+	DrainTimeout          time.Duration    `key:"drain_timeout"`
 	// TrustedProxies are addresses and CIDR ranges whose X-Forwarded-* and
 	// Forwarded headers are believed.
 	TrustedProxies []string `key:"trusted_proxies"`
@@ -128,20 +130,25 @@ type RedisStore struct {
 	// URL names one server. It may carry a password, so it is a secret.
 	URL     Secret `key:"url"`
 	URLFile string `key:"url_file"`
-	// Addrs are host:port of Sentinels (with MasterName) or of cluster nodes
-	// (with Cluster). They replace URL.
-	Addrs        []string `key:"addrs"`
-	MasterName   string   `key:"master_name"`
-	Cluster      bool     `key:"cluster"`
-	Username     string   `key:"username"`
-	Password     Secret   `key:"password"`
-	PasswordFile string   `key:"password_file"`
-	TLS          RedisTLS `key:"tls"`
-	KeyPrefix    string   `key:"key_prefix"`
-	CopyPath     string   `key:"copy_path"`
+	// Addrs are host:port of Sentinels (with MasterName), of cluster nodes (with
+	// Cluster), or of the one server. They replace URL.
+	Addrs                []string `key:"addrs"`
+	MasterName           string   `key:"master_name"`
+	Cluster              bool     `key:"cluster"`
+	DB                   int      `key:"db"`
+	Username             string   `key:"username"`
+	Password             Secret   `key:"password"`
+	PasswordFile         string   `key:"password_file"`
+	SentinelUsername     string   `key:"sentinel_username"`
+	SentinelPassword     Secret   `key:"sentinel_password"`
+	SentinelPasswordFile string   `key:"sentinel_password_file"`
+	TLS                  RedisTLS `key:"tls"`
+	KeyPrefix            string   `key:"key_prefix"`
+	CopyPath             string   `key:"copy_path"`
 }
 
-// RedisTLS secures the connections to Redis. A rediss:// URL implies Enabled.
+// RedisTLS secures the connections to Redis. A rediss:// URL and any of the
+// files imply Enabled.
 type RedisTLS struct {
 	Enabled    bool   `key:"enabled"`
 	CAFile     string `key:"ca_file"`

@@ -126,7 +126,7 @@ func TestFaults(t *testing.T) {
 		{"text for a fraction", "targetclient:\n  breaker:\n    failure_ratio: half\n",
 			"config.yaml:3: targetclient.breaker.failure_ratio: expected a number, found a string; write a number like 0.5"},
 		{"text for a section", "proxy: 127.0.0.1:8080\n",
-			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, cors"},
+			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, method_max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, cors"},
 		{"text for a list", "targetclient:\n  deny_list: localhost\n",
 			"config.yaml:2: targetclient.deny_list: expected a list, found a string; write [a, b] or one \"- a\" on each line"},
 		{"text for a map", "upstream:\n  rest_base_paths: /admin\n",
@@ -211,14 +211,25 @@ func TestFaults(t *testing.T) {
 				"config.yaml:4: admin.tokens[1].permissions[0]: \"Action.*\" is not a permission; write one like action.target.read, or action.* for all below"},
 		{"a token that no header carries", "admin:\n  tokens:\n    - {name: a, token: \"hu sh\", permissions: [action.*]}\n",
 			"config.yaml:3: admin.tokens[0].token: contains spaces or characters that no header can carry; use printable ASCII without spaces"},
-		{"Redis addresses without a mode", "store:\n  driver: redis\n  redis: {addrs: [\"a:1\"]}\n",
-			"config.yaml:3: store.redis.addrs: given without master_name or cluster; write master_name for Sentinels, cluster: true for a Cluster, or url for one server"},
+		{"Redis addresses without a mode", "store:\n  driver: redis\n  redis: {addrs: [\"a:1\", \"b:1\", c]}\n",
+			"config.yaml:3: store.redis.addrs[2]: \"c\" is not host:port; write host:port\n" +
+				"config.yaml:3: store.redis.addrs: several, without master_name or cluster; write master_name for Sentinels or cluster: true for a Cluster"},
 		{"Redis addresses with a URL", "store:\n  driver: redis\n  redis: {addrs: [\"a:1\"], cluster: true, url: \"redis://b:1\"}\n",
-			"config.yaml:3: store.redis.addrs: given together with a URL; keep addrs (Sentinel, Cluster) or the URL (one server)"},
+			"config.yaml:3: store.redis.addrs: given together with a URL; keep addrs or the URL"},
 		{"a Redis URL of another scheme", "store:\n  driver: redis\n  redis: {url: \"http://:hush@b:1\"}\n",
 			"config.yaml:3: store.redis.url: the scheme \"http\" is not redis, rediss or unix; write redis://host:port/database, rediss:// for TLS"},
 		{"Redis TLS that is off", "store:\n  driver: redis\n  redis: {tls: {server_name: x}}\n",
-			"config.yaml:3: store.redis.tls: set, but not enabled; write enabled: true, or a rediss:// URL"},
+			"config.yaml:3: store.redis.tls.server_name: given, but TLS is not enabled; write enabled: true, or a rediss:// URL"},
+		{"a Redis URL with a parameter", "store:\n  driver: redis\n  redis: {url: \"redis://:hush@b:1/0?pool_size=3\", key_prefix: \"{a}\", cluster: true, db: 2}\n",
+			"config.yaml:3: store.redis.key_prefix: holds braces: they choose the hash slot of a key; leave them out\n" +
+				"config.yaml:3: store.redis.url: the parameter \"pool_size\" is not known; write db or skip_verify, or none\n" +
+				"config.yaml:3: store.redis.db: 2 is no database here; write 0 or more; a cluster has only 0"},
+		{"Sentinel credentials without Sentinels", "store:\n  driver: redis\n  redis: {sentinel_password: hush}\n",
+			"config.yaml:3: store.redis.sentinel_username: Sentinel credentials without store.redis.master_name; write master_name, or username and password"},
+		{"a limit for what is no method", "proxy:\n  method_max_message_bytes:\n    pkg.Service: 5\n    /pkg.Service/A: x\n    /pkg.Service/B: 0\n",
+			"config.yaml:3: proxy.method_max_message_bytes[pkg.Service]: \"pkg.Service\" is not a full method; write /package.Service/Method\n" +
+				"config.yaml:4: proxy.method_max_message_bytes[/pkg.Service/A]: expected a whole number, found a string; write a whole number without a unit\n" +
+				"config.yaml:5: proxy.method_max_message_bytes[/pkg.Service/B]: 0 is not positive; write a number above 0"},
 		{"a ratio above one", "targetclient:\n  breaker: {failure_ratio: 50}\n",
 			"config.yaml:2: targetclient.breaker.failure_ratio: 50 is not above 0 and at most 1; write 0.5 for one half"},
 		{"a method that is none", "protected_methods: [pkg.Service/Method]\n",

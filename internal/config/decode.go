@@ -98,7 +98,7 @@ func (d *decoder) value(node *yaml.Node, line int, v reflect.Value, path string)
 	case v.Kind() == reflect.Slice:
 		d.sequence(node, v, path)
 	case v.Kind() == reflect.Map:
-		d.stringMap(node, v, path)
+		d.names(node, v, path)
 	default:
 		d.plain(node, v, path)
 	}
@@ -224,25 +224,24 @@ func (d *decoder) sequence(node *yaml.Node, v reflect.Value, path string) {
 	v.Set(list)
 }
 
-func (d *decoder) stringMap(node *yaml.Node, v reflect.Value, path string) {
+// names decodes a map from names to strings or numbers.
+func (d *decoder) names(node *yaml.Node, v reflect.Value, path string) {
 	if node.Kind != yaml.MappingNode {
 		d.fault(node.Line, path, fmt.Sprintf("expected keys and values, found %s", kindName(node)), "write {name: value}")
 		return
 	}
-	m := map[string]string{}
+	m := reflect.MakeMap(v.Type())
 	seen := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
 		if d.badKey(key, path, seen) {
 			continue
 		}
-		at := fmt.Sprintf("%s[%s]", path, key.Value)
-		d.mark(at, value.Line)
-		if text, ok := d.scalar(value, at, "a string"); ok {
-			m[key.Value] = text
-		}
+		element := reflect.New(v.Type().Elem()).Elem()
+		d.value(value, key.Line, element, fmt.Sprintf("%s[%s]", path, key.Value))
+		m.SetMapIndex(reflect.ValueOf(key.Value), element)
 	}
-	v.Set(reflect.ValueOf(m))
+	v.Set(m)
 }
 
 // kindName says what a node is, in words, without its value: that may be a

@@ -110,11 +110,12 @@ func (c *checker) secrets() {
 		c.secret(&t.Token, t.TokenFile, at+".token")
 	}
 	r := &c.config.Store.Redis
-	if r.URLFile != "" && !c.config.origins.has("store.redis.url") {
+	if (r.URLFile != "" || len(r.Addrs) > 0) && !c.config.origins.has("store.redis.url") {
 		r.URL = Secret{} // the default gives way
 	}
 	c.secret(&r.URL, r.URLFile, "store.redis.url")
 	c.secret(&r.Password, r.PasswordFile, "store.redis.password")
+	c.secret(&r.SentinelPassword, r.SentinelPasswordFile, "store.redis.sentinel_password")
 }
 
 // secret fills value from file, a trailing newline trimmed.
