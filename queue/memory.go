@@ -51,8 +51,9 @@ type Memory struct {
 	stopped chan struct{} // closed when Stop is done
 	workers sync.WaitGroup
 
-	// run is the context of the deliveries, from Start to the end of the drain.
-	run    context.Context //nolint:containedctx // it is the lifetime of the queue, not of a call
+	// run is the context of the deliveries, from Start to the end of the drain: it
+	// is the lifetime of the queue, not of a call.
+	run    context.Context
 	cancel context.CancelFunc
 }
 

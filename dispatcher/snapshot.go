@@ -1,0 +1,165 @@
+package dispatcher
+
+import (
+	"time"
+
+	"github.com/execgate/execgate/conditions"
+	"github.com/execgate/execgate/targetclient"
+)
+
+// Plan is what one execution does when it is matched: ready to be dispatched,
+// immutable, shared by all calls.
+type Plan struct {
+	// Execution is the id of the execution.
+	Execution string
+	// Phase is Request or Response for a proxied call.
+	Phase conditions.Kind
+	// Targets are called in this order. Never empty.
+	Targets []*targetclient.Target
+	// Interrupts says that some target may end the call. A plan that does not
+	// interrupt lets the call go on whatever happens.
+	Interrupts bool
+	// Shadow: the targets are called, but nothing that they say is applied or
+	// can interrupt.
+	Shadow bool
+	// Protected: the plan is for a protected method. What would interrupt is a
+	// tolerated failure.
+	Protected bool
+}
+
+// mayInterrupt says whether a failure of the target ends the call. Async targets
+// never do: nobody waits for them.
+func (p *Plan) mayInterrupt(t *targetclient.Target) bool {
+	return !p.Shadow && !p.Protected && wantsInterrupt(t)
+}
+
+func wantsInterrupt(t *targetclient.Target) bool {
+	return t.InterruptOnError && t.Kind != targetclient.KindAsync
+}
+
+func (p *Plan) mayInterruptAtAll() bool {
+	for _, t := range p.Targets {
+		if p.mayInterrupt(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// ExecutionPolicy is what an operator says about an execution beyond its
+// targets. The zero value changes nothing.
+type ExecutionPolicy struct {
+	// Shadow is carried into the execution's plan.
+	Shadow bool
+}
+
+// SnapshotOptions qualify executions. The zero value changes nothing.
+type SnapshotOptions struct {
+	// BuiltAt is when the snapshot was built. Zero: now.
+	BuiltAt time.Time
+	// Policies are found by execution id. The policy of the execution that is
+	// matched counts, not those of executions that it includes.
+	Policies map[string]ExecutionPolicy
+	// ProtectedMethods are full methods ("/pkg.Svc/M") on which no execution may
+	// interrupt.
+	ProtectedMethods []string
+}
+
+// Snapshot is one generation of configuration. It is immutable and safe for
+// concurrent use; a change of the configuration makes a new one.
+type Snapshot struct {
+	// Generation is the number of the configuration that it was built from.
+	Generation uint64
+	// BuiltAt is when it was built.
+	BuiltAt time.Time
+
+	index        *conditions.Index
+	plans        []*Plan // by the ordinal of the match
+	protected    map[string]callPlans
+	interrupting bool
+}
+
+type callPlans struct{ request, response *Plan }
+
+// NewSnapshot builds a snapshot. Targets that do not exist or are disabled count
+// as deleted. Problems are those of [conditions.NewIndex]: for the log, nothing
+// keeps the snapshot from being used. The arguments must not be changed
+// afterwards.
+func NewSnapshot(generation uint64, executions []conditions.Execution, targets []*targetclient.Target, o SnapshotOptions) (*Snapshot, []conditions.Problem) {
+	byID := make(map[string]*targetclient.Target, len(targets))
+	for _, t := range targets {
+		if !t.Disabled {
+			byID[t.ID] = t
+		}
+	}
+	index, problems := conditions.NewIndex(executions, conditions.Options{
+		HasTarget: func(id string) bool { return byID[id] != nil },
+	})
+	s := &Snapshot{Generation: generation, BuiltAt: o.BuiltAt, index: index}
+	if s.BuiltAt.IsZero() {
+		s.BuiltAt = time.Now()
+	}
+	for m := range index.Executions() {
+		p := &Plan{Execution: m.Execution, Phase: m.Kind, Shadow: o.Policies[m.Execution].Shadow}
+		for _, id := range m.Targets {
+			p.Targets = append(p.Targets, byID[id])
+		}
+		p.Interrupts = p.mayInterruptAtAll()
+		s.plans = append(s.plans, p)
+		s.interrupting = s.interrupting || p.Interrupts && (p.Phase == conditions.Request || p.Phase == conditions.Response)
+	}
+	s.protect(o.ProtectedMethods)
+	return s, problems
+}
+
+// protect keeps plans of their own for the protected methods.
+func (s *Snapshot) protect(methods []string) {
+	if len(methods) == 0 {
+		return
+	}
+	protected := make(map[string]callPlans, len(methods))
+	for _, method := range methods {
+		request, response := s.Call(method)
+		protected[method] = callPlans{asProtected(request), asProtected(response)}
+	}
+	s.protected = protected
+}
+
+func asProtected(p *Plan) *Plan {
+	if p == nil {
+		return nil
+	}
+	q := *p
+	q.Protected, q.Interrupts = true, false
+	return &q
+}
+
+// Call returns the plans for the two phases of a call of the method
+// ("/pkg.Svc/M"); nil means that nothing runs. It allocates nothing.
+func (s *Snapshot) Call(fullMethod string) (request, response *Plan) {
+	if p, found := s.protected[fullMethod]; found {
+		return p.request, p.response
+	}
+	requestMatch, responseMatch := s.index.Call(fullMethod)
+	return s.plan(requestMatch), s.plan(responseMatch)
+}
+
+// Function returns the plan for a function, or nil.
+func (s *Snapshot) Function(name string) *Plan { return s.plan(s.index.Function(name)) }
+
+// Event returns the plan for an event, or nil.
+func (s *Snapshot) Event(eventType string) *Plan { return s.plan(s.index.Event(eventType)) }
+
+func (s *Snapshot) plan(m *conditions.Match) *Plan {
+	if m == nil {
+		return nil
+	}
+	return s.plans[m.Ordinal]
+}
+
+// HasCalls reports whether any call at all can run something.
+func (s *Snapshot) HasCalls() bool { return s.index.HasCalls() }
+
+// Interrupting reports whether some execution on calls has a target that may
+// interrupt: if so, calls that cannot be told apart must not pass.
+func (s *Snapshot) Interrupting() bool { return s.interrupting }
