@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/schema"
+)
+
+// serveMatched walks one matched call: request message, its targets, the upstream, response message, its targets. It is
+// the same for every protocol; c knows how messages lie in this one.
+func (p *Proxy) serveMatched(op *operation, c codec) {
+	deadline, cancel := limitPatience(op, c)
+	defer cancel()
+	limit := p.limitFor(op.fullMethod)
+
+	problem, err := c.readRequest(op, limit)
+	op.received = time.Now()
+	if err != nil {
+		p.fail(op, upstreamError(op.ctx, err, err))
+		return
+	}
+	if problem == nil {
+		problem = renderable(op.in, undecodableRequest)
+	}
+	if problem != nil {
+		// The response phase shows the request as well: without it neither can run.
+		p.unevaluated(op, problem, op.request, op.response)
+		if interrupts(op.request) || interrupts(op.response) {
+			p.fail(op, problem.err)
+			return
+		}
+		op.outcome, op.request, op.response = problem.reason, nil, nil
+		p.passThrough(op)
+		return
+	}
+	if op.request != nil {
+		if failure := p.dispatch(op, op.request); failure != nil {
+			p.fail(op, failure)
+			return
+		}
+	}
+	if failure := callerError(op.ctx); failure != nil { // D-42: the upstream is not called.
+		p.fail(op, failure)
+		return
+	}
+
+	out := p.outgoing(op)
+	if op.in.Changed() {
+		if err := c.writeRequest(op, out); err != nil {
+			p.fail(op, internalError(err))
+			return
+		}
+	}
+	if !deadline.IsZero() {
+		left := time.Until(deadline)
+		if left <= 0 {
+			p.fail(op, deadlineError())
+			return
+		}
+		c.setTimeout(out, left)
+	}
+	if op.response != nil {
+		c.limitAnswer(out)
+	}
+	asked := time.Now()
+	res, in, failure := p.roundTrip(op, out)
+	if in != nil {
+		defer p.endRequestBody(op, in)
+	}
+	if failure != nil {
+		op.upstream = time.Since(asked)
+		p.fail(op, failure)
+		return
+	}
+	if op.response == nil {
+		defer func() { op.upstream = time.Since(asked) }()
+		p.deliver(op, res)
+		return
+	}
+	defer res.Body.Close() //nolint:errcheck // Nothing can be done about it.
+	p.respond(op, c, res, in, asked, limit)
+}
+
+// respond runs the response phase and delivers what comes of it.
+func (p *Proxy) respond(
+	op *operation, c codec, res *http.Response, in *inbound, asked time.Time, limit int64,
+) {
+	ok, problem, err := c.readResponse(op, res, limit)
+	op.upstream = time.Since(asked)
+	switch {
+	case err != nil:
+		p.fail(op, upstreamError(op.ctx, err, in.err()))
+		return
+	case !ok && problem == nil: // The upstream's error passes.
+		p.deliver(op, res)
+		return
+	}
+	if problem == nil {
+		problem = renderable(op.out, undecodableResponse)
+	}
+	if problem != nil {
+		p.unevaluated(op, problem, op.response)
+		if interrupts(op.response) {
+			p.fail(op, problem.err)
+			return
+		}
+		op.outcome = problem.reason
+		p.deliver(op, res)
+		return
+	}
+	if failure := p.dispatch(op, op.response); failure != nil {
+		p.fail(op, failure)
+		return
+	}
+	if failure := callerError(op.ctx); failure != nil {
+		p.fail(op, failure)
+		return
+	}
+	if op.out.Changed() {
+		if err := c.writeResponse(op, res); err != nil {
+			p.fail(op, internalError(err))
+			return
+		}
+	}
+	p.deliver(op, res)
+}
+
+// renderable reports a message that decodes but has no JSON form, which is what targets get.
+func renderable(m *schema.Message, problem func(string, error) *unevaluable) *unevaluable {
+	if _, err := m.JSON(); err != nil {
+		return problem(m.Type().Name(), err)
+	}
+	return nil
+}
+
+// limitFor is the size limit for matched messages of a method.
+func (p *Proxy) limitFor(fullMethod string) int64 {
+	if limit, ok := p.limits[fullMethod]; ok && limit > 0 {
+		return limit
+	}
+	return p.limit
+}
+
+// unevaluated counts what could not be shown to the targets of plans (D-60).
+func (p *Proxy) unevaluated(op *operation, problem *unevaluable, plans ...*dispatcher.Plan) {
+	for _, plan := range plans {
+		if plan == nil {
+			continue
+		}
+		p.observer.Unevaluated(plan.Phase.String(), problem.reason)
+		p.logger.LogAttrs(op.ctx, slog.LevelWarn, "message cannot be evaluated",
+			slog.String("method", op.fullMethod), slog.String("phase", plan.Phase.String()),
+			slog.String("execution", plan.Execution), slog.String("reason", problem.reason))
+	}
+}
+
+// dispatch runs the targets of one phase.
+func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) *callError {
+	inv := &dispatcher.Invocation{
+		Plan:       plan,
+		FullMethod: op.method.FullMethod,
+		InstanceID: p.instanceID,
+		Headers:    envelopeHeaders(op.r),
+		Request:    op.in,
+	}
+	if plan == op.response {
+		inv.Response = op.out
+	}
+	began := time.Now()
+	_, err := p.dispatcher.Dispatch(op.ctx, inv)
+	op.targets += time.Since(began)
+	if err != nil {
+		return dispatchError(op.ctx, plan, err)
+	}
+	return nil
+}
+
+// envelopeHeaders are the headers that targets see, as the client sent them (D-46).
+func envelopeHeaders(r *http.Request) map[string][]string {
+	headers := make(map[string][]string, 5)
+	for _, name := range [...]string{"Content-Type", "X-Forwarded-For", "X-Forwarded-Host", "Origin"} {
+		if values := r.Header[name]; len(values) > 0 {
+			headers[name] = values
+		}
+	}
+	if r.Host != "" {
+		headers["Host"] = []string{r.Host}
+	}
+	return headers
+}
+
+// finishMatched writes the one log line of a matched call, and its overhead.
+func (p *Proxy) finishMatched(op *operation, took time.Duration) {
+	if !op.received.IsZero() {
+		p.observer.Overhead(max(0, time.Since(op.received)-op.targets-op.upstream))
+	}
+	ctx := op.ctx
+	if !p.logger.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	outcome := op.outcome
+	if outcome == "" {
+		outcome = "ok"
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs, slog.String("method", op.label()), slog.String("protocol", op.protocol.String()))
+	if op.firedRequest != "" {
+		attrs = append(attrs, slog.String("request_execution", op.firedRequest))
+	}
+	if op.firedResponse != "" {
+		attrs = append(attrs, slog.String("response_execution", op.firedResponse))
+	}
+	attrs = append(attrs,
+		slog.String("outcome", outcome), slog.String("code", op.code), slog.Duration("duration", took),
+		slog.Duration("targets", op.targets), slog.Duration("upstream", op.upstream))
+	if op.err != nil {
+		attrs = append(attrs, slog.String("error", op.err.Error()))
+	}
+	p.logger.LogAttrs(ctx, slog.LevelInfo, "call", attrs...)
+}

@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/schema"
+)
+
+// operation is everything known about one request.
+type operation struct {
+	// What came in.
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time
+	// ctx is the caller's patience: its connection, and below it the deadline that it gave, once that was read.
+	ctx context.Context //nolint:containedctx // An operation lives as long as its request, and no longer.
+
+	// What it is, decided on the headers alone.
+	kind       contentKind
+	protocol   protocol
+	edge       edge           // nil for protocolHTTP
+	fullMethod string         // "/pkg.Service/Method"; "" when it is no API call
+	method     *schema.Method // nil: the schema does not know it
+	needsHTTP2 bool           // goes upstream over HTTP/2, whatever the client's own version
+	upgrade    string         // the protocol to switch to; "" when none
+
+	// What fires. Both nil: the bytes stream through.
+	request, response *dispatcher.Plan
+
+	// The messages of a matched call.
+	in, out *schema.Message
+	head    []byte // what was read of the request body
+	whole   bool   // head is all of it
+	// The response message came compressed, in an encoding that the gateway can write.
+	compressed bool
+
+	// The answer.
+	started      bool // its headers are handed over
+	lateTrailers bool // a status without message must not be sent as headers only
+	announced    []string
+	code         string // as the metric says it
+	matched      bool   // some target was, or should have been, asked
+	outcome      string // for the log; "" is ok
+	err          error  // for the log
+
+	// The executions that matched, for the log.
+	firedRequest, firedResponse string
+
+	// Where the time of a matched call went.
+	received time.Time // when the request message had been read
+	targets  time.Duration
+	upstream time.Duration
+}
+
+// label is the metric label for the method.
+func (op *operation) label() string {
+	if op.method == nil {
+		return otherMethod
+	}
+	return op.method.FullMethod
+}
+
+var operations = sync.Pool{New: func() any { return new(operation) }}
+
+func newOperation(w http.ResponseWriter, r *http.Request) *operation {
+	op := operations.Get().(*operation) //nolint:forcetypeassert // The pool makes nothing else.
+	op.w, op.r, op.start, op.ctx = w, r, time.Now(), r.Context()
+	return op
+}
+
+// release gives op back. Nothing that outlives the handler may hold it.
+func (op *operation) release() {
+	*op = operation{}
+	operations.Put(op)
+}

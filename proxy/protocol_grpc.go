@@ -1,0 +1,298 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Headers of the gRPC protocol, in canonical form.
+const (
+	headerContentType    = "Content-Type"
+	headerContentLength  = "Content-Length"
+	headerTimeout        = "Grpc-Timeout"
+	headerEncoding       = "Grpc-Encoding"
+	headerAcceptEncoding = "Grpc-Accept-Encoding"
+	headerStatus         = "Grpc-Status"
+	headerMessage        = "Grpc-Message"
+	headerDetails        = "Grpc-Status-Details-Bin"
+)
+
+// grpcEdge speaks gRPC over HTTP/2.
+type grpcEdge struct{}
+
+var (
+	_ edge  = grpcEdge{}
+	_ codec = grpcEdge{}
+)
+
+func (g grpcEdge) serve(p *Proxy, op *operation) { p.serveMatched(op, g) }
+
+func (grpcEdge) timeout(r *http.Request) (time.Duration, bool) {
+	values := r.Header[headerTimeout]
+	if len(values) == 0 {
+		return 0, false
+	}
+	return parseGRPCTimeout(values[0])
+}
+
+func (grpcEdge) setTimeout(out *http.Request, left time.Duration) {
+	out.Header[headerTimeout] = []string{formatGRPCTimeout(left)}
+}
+
+func (grpcEdge) readRequest(op *operation, limit int64) (*unevaluable, error) {
+	f, read, err := readSingleFrame(op.r.Body, limit)
+	op.head, op.whole = read, err == nil || errors.Is(err, errNoMessage) || errors.Is(err, errTruncated)
+	input := op.method.Input()
+	var message []byte
+	encoding := op.r.Header.Get(headerEncoding)
+	if err == nil {
+		message, err = f.decode(encoding, limit)
+	}
+	if err == nil {
+		op.in, err = input.Decode(message)
+		if err != nil {
+			return undecodableRequest(input.Name(), err), nil
+		}
+		return nil, nil
+	}
+	return frameProblem(err, encoding, input.Name(), undecodableRequest)
+}
+
+// frameProblem sorts an error of frame.go: what says that the message cannot be evaluated, and what is the stream's own.
+func frameProblem(
+	err error, encoding, messageType string, undecodable func(string, error) *unevaluable,
+) (*unevaluable, error) {
+	switch err { //nolint:errorlint // The frame errors are returned bare.
+	case errMessageTooLarge:
+		return tooLarge(messageType), nil
+	case errEncoding:
+		return unknownEncoding(encoding), nil
+	case errNoMessage, errTruncated, errManyMessages, errFrameFlags, errNotCompressed, errCorrupt:
+		return undecodable(messageType, err), nil
+	}
+	return nil, err
+}
+
+func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
+	message, err := op.in.Wire()
+	if err != nil {
+		return err
+	}
+	f, err := newFrame(message, op.head[0] == flagCompressed) // Then the encoding is gzip: nothing else was decoded.
+	if err != nil {
+		return err
+	}
+	out.Body, out.GetBody = replayable(f.raw)
+	if out.ContentLength >= 0 { // Stated by the client; HTTP/2 needs none.
+		out.ContentLength = int64(len(f.raw))
+	}
+	return nil
+}
+
+// replayable returns body in the form that lets a transport send it again.
+func replayable(body []byte) (io.ReadCloser, func() (io.ReadCloser, error)) {
+	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	first, _ := again()
+	return first, again
+}
+
+func (grpcEdge) limitAnswer(out *http.Request) {
+	accepted := out.Header[headerAcceptEncoding]
+	if len(accepted) == 0 {
+		return
+	}
+	var kept []string
+	for _, list := range accepted {
+		for token := range strings.SplitSeq(list, ",") {
+			token = strings.TrimSpace(token)
+			if token == encodingIdentity || token == encodingGzip {
+				kept = append(kept, token)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		kept = []string{encodingIdentity}
+	}
+	out.Header[headerAcceptEncoding] = []string{strings.Join(kept, ",")}
+}
+
+func (grpcEdge) readResponse(op *operation, res *http.Response, limit int64) (bool, *unevaluable, error) {
+	if res.StatusCode != http.StatusOK || kindOf(res.Header.Get(headerContentType)) != contentGRPC {
+		return false, nil, nil
+	}
+	if status, ok := res.Header[headerStatus]; ok && !slices.Equal(status, []string{"0"}) {
+		return false, nil, nil
+	}
+	output := op.method.Output()
+	encoding := res.Header.Get(headerEncoding)
+	body := res.Body
+	f, read, err := readSingleFrame(body, limit)
+	if err == errMessageTooLarge || err == errManyMessages || err == errFrameFlags { //nolint:errorlint // Returned bare.
+		// The rest is not read: it follows what was. Whether the call succeeded is not known, nor needed.
+		res.Body = &joined{Reader: io.MultiReader(bytes.NewReader(read), body), Closer: body}
+		problem, _ := frameProblem(err, encoding, output.Name(), undecodableResponse)
+		return false, problem, nil
+	}
+	res.Body = &joined{Reader: bytes.NewReader(read), Closer: body}
+	switch err { //nolint:errorlint // As above.
+	case nil, errNoMessage, errTruncated:
+	default:
+		return false, nil, err
+	}
+	if statusOf(res) != "0" {
+		return false, nil, nil
+	}
+	var message []byte
+	if err == nil {
+		message, err = f.decode(encoding, limit)
+	}
+	if err == nil {
+		if op.out, err = output.Decode(message); err != nil {
+			return false, undecodableResponse(output.Name(), err), nil
+		}
+		op.compressed = f.compressed()
+		return true, nil, nil
+	}
+	problem, err := frameProblem(err, encoding, output.Name(), undecodableResponse)
+	return false, problem, err
+}
+
+// joined is a body that is read from one place and closed in another.
+type joined struct {
+	io.Reader
+	io.Closer
+}
+
+func (grpcEdge) writeResponse(op *operation, res *http.Response) error {
+	message, err := op.out.Wire()
+	if err != nil {
+		return err
+	}
+	f, err := newFrame(message, op.compressed)
+	if err != nil {
+		return err
+	}
+	res.Body = &joined{Reader: bytes.NewReader(f.raw), Closer: res.Body}
+	if res.ContentLength >= 0 {
+		res.ContentLength = int64(len(f.raw))
+		if _, ok := res.Header[headerContentLength]; ok {
+			res.Header[headerContentLength] = []string{strconv.Itoa(len(f.raw))}
+		}
+	}
+	return nil
+}
+
+// statusOf is the grpc-status of an answer whose body has been read, "" if it has none.
+func statusOf(res *http.Response) string {
+	if values := res.Trailer[headerStatus]; len(values) > 0 {
+		return values[0]
+	}
+	if values := res.Header[headerStatus]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func (grpcEdge) answerCode(res *http.Response) string {
+	if status := statusOf(res); status != "" {
+		return grpcCodeName(status)
+	}
+	if res.StatusCode != http.StatusOK {
+		return codeNames[httpToCode(res.StatusCode)]
+	}
+	return codeNames[codes.Unknown]
+}
+
+// writeError answers trailers-only, or ends the stream with a status when it has begun.
+func (grpcEdge) writeError(op *operation, e *callError) bool {
+	h := op.w.Header()
+	prefix := ""
+	switch {
+	case op.started:
+		prefix = http.TrailerPrefix
+		for _, name := range op.announced {
+			delete(h, name)
+		}
+		h.Del("Trailer")
+	case op.lateTrailers:
+		prefix = http.TrailerPrefix
+		fallthrough
+	default:
+		h[headerContentType] = []string{responseContentType(op.r)}
+		leaveOut(h, "Date")
+		leaveOut(h, headerContentLength)
+		if e.acceptEncoding {
+			h[headerAcceptEncoding] = []string{acceptedEncodings}
+		}
+	}
+	status := func() {
+		h[prefix+headerStatus] = []string{strconv.Itoa(int(e.code))}
+		h[prefix+headerMessage] = []string{encodeGRPCMessage(e.message)}
+		if details := e.status(); details != nil {
+			h[prefix+headerDetails] = []string{base64.RawStdEncoding.EncodeToString(details)}
+		}
+	}
+	if op.started {
+		if op.r.ProtoMajor == 1 {
+			_ = http.NewResponseController(op.w).Flush()
+		}
+		status()
+		return true
+	}
+	op.started = true
+	if prefix == "" {
+		status()
+		op.w.WriteHeader(http.StatusOK)
+		return true
+	}
+	op.w.WriteHeader(http.StatusOK)
+	status()
+	return true
+}
+
+// responseContentType answers in the subtype of the request, which is what clients expect back.
+func responseContentType(r *http.Request) string {
+	contentType := r.Header.Get(headerContentType)
+	if kindOf(contentType) != contentGRPC {
+		return grpcContentType
+	}
+	if i := strings.IndexAny(contentType, "; \t"); i >= 0 {
+		contentType = contentType[:i]
+	}
+	return strings.ToLower(contentType)
+}
+
+// encodeGRPCMessage percent-encodes a status message as the gRPC protocol asks: what is not printable ASCII, and '%'.
+func encodeGRPCMessage(message string) string {
+	plain := true
+	for i := range len(message) {
+		if c := message[i]; c < ' ' || c > '~' || c == '%' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return message
+	}
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	b.Grow(len(message) + len(message)/2)
+	for i := range len(message) {
+		c := message[i]
+		if c < ' ' || c > '~' || c == '%' {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}
