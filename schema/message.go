@@ -9,9 +9,16 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// maxDepth bounds how deep messages may be nested, Any contents included. What
-// is deeper does not decode: it would be walked recursively, several times.
-const maxDepth = 1000
+// How deep messages may be nested. What is deeper does not decode: it would be
+// walked recursively, several times.
+const (
+	maxDepth = 1000
+	// maxDepthAny is the limit for types that can hold an Any, and anyWeight is
+	// how many levels an Any counts for. Every level of Any copies what lies below
+	// it, so that deep nesting costs the square of its size.
+	maxDepthAny = 100
+	anyWeight   = 5
+)
 
 // MessageType is one message type of the upstream. It is immutable and safe
 // for concurrent use.
@@ -34,12 +41,12 @@ func (t *MessageType) Name() string { return string(t.typ.Descriptor().FullName(
 // any sane depth, and content of a type that the schema lacks do not decode.
 func (t *MessageType) Decode(wire []byte) (*Message, error) {
 	m := t.typ.New()
-	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t.types, RecursionLimit: maxDepth}
+	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t.types, RecursionLimit: t.depth()}
 	if err := o.Unmarshal(wire, m.Interface()); err != nil {
 		return nil, t.undecodable(err)
 	}
 	if t.inspect {
-		if err := t.types.inspect(m, maxDepth); err != nil {
+		if err := t.types.inspect(m, t.depth()); err != nil {
 			return nil, t.undecodable(err)
 		}
 	}
@@ -50,8 +57,8 @@ func (t *MessageType) Decode(wire []byte) (*Message, error) {
 // unknown keys are ignored, and so is what follows the JSON object. It keeps
 // body, and does not change it; the caller must not either.
 func (t *MessageType) DecodeJSON(body []byte) (*Message, error) {
-	m := t.typ.New()
-	if err := t.parse(body, m, true); err != nil {
+	m, err := t.decodeBody(body)
+	if err != nil {
 		return nil, t.undecodable(err)
 	}
 	return &Message{typ: t, body: body, before: m, after: m}, nil
@@ -186,29 +193,50 @@ func (m *Message) Body() ([]byte, error) {
 	return m.typ.patch(m.body, m.before, m.after, nil)
 }
 
-// parse reads json into m, which must be empty.
-func (t *MessageType) parse(json []byte, m protoreflect.Message, lenient bool) error {
-	if lenient {
-		value, err := firstJSONValue(json)
-		if err != nil {
-			return err
-		}
-		json = value
+// depth returns how deep a message of this type may be nested.
+func (t *MessageType) depth() int {
+	if t.inspect {
+		return maxDepthAny
 	}
+	return maxDepth
+}
+
+// parse reads json into m, which must be empty. Lenient means: as the upstream
+// does, without the keys that it does not know.
+func (t *MessageType) parse(json []byte, m protoreflect.Message, lenient bool) (err error) {
+	defer recoverSchema(&err)
 	o := protojson.UnmarshalOptions{
-		AllowPartial: true, DiscardUnknown: lenient, Resolver: t.types, RecursionLimit: 4 * maxDepth,
+		AllowPartial: true, DiscardUnknown: lenient, Resolver: t.types,
+		RecursionLimit: t.depth() + 16, // JSON counts some levels that the wire form does not have
 	}
 	if err := o.Unmarshal(json, m.Interface()); err != nil {
 		return err
+	}
+	if t.inspect {
+		return t.types.inspect(m, t.depth()+16)
 	}
 	return nil
 }
 
 // render writes m as compact protojson.
-func (t *MessageType) render(m protoreflect.Message) ([]byte, error) {
-	b, err := protojson.MarshalOptions{AllowPartial: true, Resolver: t.types}.Marshal(m.Interface())
+func (t *MessageType) render(m protoreflect.Message) (b []byte, err error) {
+	return t.renderStyled(m, protojson.MarshalOptions{})
+}
+
+func (t *MessageType) renderStyled(m protoreflect.Message, o protojson.MarshalOptions) (b []byte, err error) {
+	defer recoverSchema(&err)
+	o.AllowPartial, o.Resolver = true, t.types
+	b, err = o.Marshal(m.Interface())
 	if err != nil {
 		return nil, err
 	}
 	return compact(b), nil
+}
+
+// recoverSchema turns a panic of protojson into an error. The descriptors come
+// from outside, and protojson takes the shape of some types for granted.
+func recoverSchema(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("the schema contradicts itself: %v", r)
+	}
 }

@@ -53,10 +53,12 @@ func newTypes(files *protoregistry.Files) *types {
 		t.add(fd.Messages())
 		return true
 	})
-	marked := map[protoreflect.FullName]bool{}
+	known := map[protoreflect.FullName]bool{}
 	for _, m := range t.messages {
-		m.inspect = t.needsInspection(m.typ.Descriptor(), marked, map[protoreflect.FullName]bool{})
+		m.inspect = needsInspection(m.typ.Descriptor(), known)
 	}
+	// The first look-up builds an index, the others only read it.
+	_, _ = t.dynamic.FindExtensionByNumber("", 1)
 	return t
 }
 
@@ -69,29 +71,42 @@ func (t *types) add(messages protoreflect.MessageDescriptors) {
 }
 
 // needsInspection reports whether a message of type md can hold, at any depth, an
-// Any, an extension, or a message whose type is missing. marked remembers the
-// types known to need it.
-func (t *types) needsInspection(md protoreflect.MessageDescriptor, marked, seen map[protoreflect.FullName]bool) bool {
-	name := md.FullName()
-	switch {
-	case marked[name], md.IsPlaceholder(), name == anyName, md.ExtensionRanges().Len() > 0:
-		marked[name] = true
-		return true
-	case seen[name]:
-		return false
-	}
-	seen[name] = true
-	fields := md.Fields()
-	for i := range fields.Len() {
-		if sub := fields.Get(i).Message(); sub != nil && t.needsInspection(sub, marked, seen) {
-			marked[name] = true
+// Any, an extension, or a message whose type is missing. known remembers the
+// answers, across calls.
+func needsInspection(md protoreflect.MessageDescriptor, known map[protoreflect.FullName]bool) bool {
+	seen := map[protoreflect.FullName]bool{}
+	var visit func(protoreflect.MessageDescriptor) bool
+	visit = func(md protoreflect.MessageDescriptor) bool {
+		name := md.FullName()
+		if answer, ok := known[name]; ok {
+			return answer
+		}
+		if seen[name] {
+			return false
+		}
+		seen[name] = true
+		if isMissing(md) || name == anyName || md.ExtensionRanges().Len() > 0 {
+			known[name] = true
 			return true
 		}
+		fields := md.Fields()
+		for i := range fields.Len() {
+			if sub := fields.Get(i).Message(); sub != nil && visit(sub) {
+				known[name] = true
+				return true
+			}
+		}
+		return false
+	}
+	if visit(md) {
+		return true
+	}
+	// Everything reachable was visited and nothing of it needs inspection.
+	for name := range seen {
+		known[name] = false
 	}
 	return false
 }
-
-const anyName protoreflect.FullName = "google.protobuf.Any"
 
 var (
 	errDepth      = errors.New("nested too deep")
@@ -104,7 +119,7 @@ func (t *types) inspect(m protoreflect.Message, depth int) error {
 		return errDepth
 	}
 	md := m.Descriptor()
-	if md.IsPlaceholder() {
+	if isMissing(md) {
 		return fmt.Errorf("%w: %s", errIncomplete, md.FullName())
 	}
 	if md.FullName() == anyName {
@@ -140,17 +155,13 @@ func (t *types) inspect(m protoreflect.Message, depth int) error {
 	return err
 }
 
-// anyWeight is how many levels an Any counts for. Every level of Any copies what
-// lies below it, so that deep nesting would cost the square of its size.
-const anyWeight = maxDepth / 20
-
 // unpack decodes the content of an Any. An Any without a type is empty: nil.
 func (t *types) unpack(m protoreflect.Message) (protoreflect.Message, error) {
-	fields := m.Descriptor().Fields()
-	url, value := fields.ByNumber(1), fields.ByNumber(2)
-	if url == nil || value == nil || url.Kind() != protoreflect.StringKind || value.Kind() != protoreflect.BytesKind {
+	if isMissing(m.Descriptor()) {
 		return nil, fmt.Errorf("%w: %s", errIncomplete, anyName)
 	}
+	fields := m.Descriptor().Fields()
+	url, value := fields.ByNumber(1), fields.ByNumber(2)
 	name, content := m.Get(url).String(), m.Get(value).Bytes()
 	if name == "" && len(content) == 0 {
 		return nil, nil
@@ -160,7 +171,7 @@ func (t *types) unpack(m protoreflect.Message) (protoreflect.Message, error) {
 		return nil, fmt.Errorf("%w: content of an Any", errIncomplete)
 	}
 	inner := mt.New()
-	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t, RecursionLimit: maxDepth}
+	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t, RecursionLimit: maxDepthAny}
 	if err := o.Unmarshal(content, inner.Interface()); err != nil {
 		return nil, err
 	}

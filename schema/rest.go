@@ -1,0 +1,407 @@
+package schema
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// RESTRequest is a request message that came in as an HTTP call. Its Message can
+// be replaced; Encode gives the HTTP call that says it then.
+type RESTRequest struct {
+	*Message
+
+	match    RouteMatch
+	rawQuery string
+	pairs    []queryPair
+	body     []byte
+}
+
+// DecodeRequest reads the request message of the call that was matched: from the
+// path, the query (without "?") and the body, as the rule says. It keeps body and
+// does not change it.
+//
+// What the rule does not speak of is ignored, as the upstream ignores it: query
+// parameters that are no fields, unknown keys of the body, a body that the rule
+// does not have. All of it survives in Encode. The error is a *DecodeError.
+func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, error) {
+	r, t := m.rule, m.rule.method.input
+	content := t.typ.New()
+	req := &RESTRequest{match: m, rawQuery: rawQuery, body: body}
+	if err := m.populateBody(content, body); err != nil {
+		return nil, t.undecodable(err)
+	}
+	if err := m.populatePath(content); err != nil {
+		return nil, t.undecodable(err)
+	}
+	if !r.bodyAll {
+		pairs, err := parseQuery(rawQuery)
+		if err != nil {
+			return nil, t.undecodable(err)
+		}
+		if err := r.populateQuery(t.types, content, pairs); err != nil {
+			return nil, t.undecodable(err)
+		}
+		req.pairs = pairs
+	}
+	req.Message = &Message{typ: t, body: body, before: content, after: content}
+	req.Message.fits = func(after protoreflect.Message) error {
+		_, _, _, err := req.encode(after)
+		return err
+	}
+	return req, nil
+}
+
+func (m RouteMatch) populateBody(content protoreflect.Message, body []byte) error {
+	r, t := m.rule, m.rule.method.input
+	if firstByte(body) == 0 || !r.bodyAll && r.body == nil {
+		return nil
+	}
+	if r.bodyAll {
+		decoded, err := t.decodeBody(body)
+		if err == nil {
+			mergeInto(content, decoded)
+		}
+		return err
+	}
+	decoded, err := t.decodeField(r.body, body)
+	if err == nil {
+		mergeInto(content, decoded)
+	}
+	return err
+}
+
+// decodeField parses a body that is nothing but field fd of the message.
+func (t *MessageType) decodeField(fd protoreflect.FieldDescriptor, body []byte) (protoreflect.Message, error) {
+	if isNull(body) && fd.Message() != nil && fd.Message().FullName() != valueName {
+		return t.typ.New(), nil
+	}
+	return t.decodeBody(appendObject(nil, []jsonMember{{raw: quoteJSON(fd.JSONName()), value: body}}))
+}
+
+// mergeInto moves the fields of from to the empty message to.
+func mergeInto(to, from protoreflect.Message) {
+	from.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		to.Set(fd, v)
+		return true
+	})
+}
+
+// Encode returns the HTTP call that says the current content: path
+// (percent-encoded), query (without "?") and body, of the same rule. What the
+// content did not change is as it was sent; an unchanged message gives back all
+// three as they were. The body is shared and must not be changed.
+func (r *RESTRequest) Encode() (path, rawQuery string, body []byte, err error) {
+	if !r.Changed() {
+		return r.match.sent, r.rawQuery, r.body, nil
+	}
+	return r.encode(r.after)
+}
+
+func (r *RESTRequest) encode(after protoreflect.Message) (path, rawQuery string, body []byte, err error) {
+	rule, t := r.match.rule, r.typ
+	if path, err = r.match.encodePath(t.types, r.before, after); err != nil {
+		return "", "", nil, err
+	}
+	if rawQuery, err = rule.encodeQuery(t.types, r.rawQuery, r.pairs, r.before, after); err != nil {
+		return "", "", nil, err
+	}
+	body = r.body
+	switch {
+	case rule.bodyAll:
+		text := body
+		if firstByte(text) == 0 {
+			text = []byte("{}")
+		}
+		body, err = t.patch(text, r.before, after, rule.bound)
+	case rule.body != nil && !sameField(rule.body, r.before, after):
+		body, err = t.patchField(body, rule.body, r.before, after)
+	}
+	if err != nil {
+		return "", "", nil, err
+	}
+	return path, rawQuery, body, nil
+}
+
+// segments splits the matched path, without its verb.
+func (m RouteMatch) segments() []string {
+	path := m.path
+	if m.rule.verb != "" {
+		path = path[:len(path)-len(m.rule.verb)-1]
+	}
+	return strings.Split(path[1:], "/")
+}
+
+// populatePath sets the fields that the path's variables name.
+func (m RouteMatch) populatePath(content protoreflect.Message) error {
+	segments := m.segments()
+	for _, v := range m.rule.vars {
+		first, end := m.rule.span(v.first, v.end, len(segments))
+		s := strings.Join(segments[first:end], "/")
+		if !m.decoded {
+			var err error
+			if s, err = unescapePath(s, m.rule.multi(v.variable)); err != nil {
+				return err
+			}
+		}
+		if err := m.rule.setVariable(content, v, s); err != nil {
+			return fmt.Errorf("path variable %q: %w", v.name(), err)
+		}
+	}
+	return nil
+}
+
+// setVariable sets a field from the path. What the body said of it is
+// overwritten.
+func (r *rule) setVariable(m protoreflect.Message, v boundVariable, s string) error {
+	t := r.method.input.types
+	if fd := v.field(); fd.IsList() {
+		clearPath(m, v.fields)
+		for _, part := range strings.Split(s, ",") {
+			if err := t.populate(m, queryTarget{fields: v.fields}, part, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return t.populate(m, queryTarget{fields: v.fields}, s, false)
+}
+
+// clearPath clears a field, wherever it is.
+func clearPath(m protoreflect.Message, fields []protoreflect.FieldDescriptor) {
+	for _, fd := range fields[:len(fields)-1] {
+		if !m.Has(fd) {
+			return
+		}
+		m = m.Mutable(fd).Message()
+	}
+	m.Clear(fields[len(fields)-1])
+}
+
+// variableText returns the text form of a variable's field.
+func (r *rule) variableText(m protoreflect.Message, v boundVariable) (string, error) {
+	for _, fd := range v.fields[:len(v.fields)-1] {
+		m = m.Get(fd).Message()
+	}
+	fd, t := v.field(), r.method.input.types
+	if !fd.IsList() {
+		if fd.Message() != nil && !m.Has(fd) {
+			return "", nil
+		}
+		return t.formatText(fd, m.Get(fd))
+	}
+	list := m.Get(fd).List()
+	parts := make([]string, list.Len())
+	for i := range parts {
+		s, err := t.formatText(fd, list.Get(i))
+		if err != nil {
+			return "", err
+		}
+		if strings.Contains(s, ",") {
+			return "", fmt.Errorf("a comma in an element")
+		}
+		parts[i] = s
+	}
+	return strings.Join(parts, ","), nil
+}
+
+// encodePath writes the path for after. Segments of variables that did not change
+// stay as they were sent.
+func (m RouteMatch) encodePath(t *types, before, after protoreflect.Message) (string, error) {
+	segments := m.segments()
+	out := make([]string, 0, len(segments))
+	at := 0
+	changed := false
+	for _, v := range m.rule.vars {
+		was, err := m.rule.variableText(before, v)
+		if err != nil {
+			return "", fmt.Errorf("path variable %q: %w", v.name(), err)
+		}
+		is, err := m.rule.variableText(after, v)
+		if err != nil {
+			return "", fmt.Errorf("path variable %q: %w", v.name(), err)
+		}
+		if was == is {
+			continue
+		}
+		encoded, err := m.rule.escapeVariable(v, is)
+		if err != nil {
+			return "", fmt.Errorf("path variable %q: %w", v.name(), err)
+		}
+		first, end := m.rule.span(v.first, v.end, len(segments))
+		out = append(out, m.sentSegments(segments[at:first])...)
+		out = append(out, encoded)
+		at, changed = end, true
+	}
+	if !changed {
+		return m.sent, nil
+	}
+	out = append(out, m.sentSegments(segments[at:])...)
+	path := "/" + strings.Join(out, "/")
+	if m.rule.verb != "" {
+		path += ":" + m.rule.verb
+	}
+	// The new value must not have made another call of it.
+	again, ok := m.table.route(m.httpMethod, path)
+	if !ok || again.rule != m.rule || again.Ambiguous && !m.Ambiguous {
+		return "", fmt.Errorf("the path variables' values lead to another method")
+	}
+	return path, nil
+}
+
+// sentSegments returns segments in percent-encoded form.
+func (m RouteMatch) sentSegments(segments []string) []string {
+	if !m.decoded {
+		return segments
+	}
+	encoded := make([]string, len(segments))
+	for i, s := range segments {
+		encoded[i] = escapeSegment(s)
+	}
+	return encoded
+}
+
+// escapeVariable writes a value as the path segments of a variable.
+func (r *rule) escapeVariable(v boundVariable, value string) (string, error) {
+	if !r.multi(v.variable) {
+		if value == "" {
+			return "", fmt.Errorf("is empty")
+		}
+		if s := r.template.segments[v.first]; s.kind == segmentLiteral && s.text != value {
+			return "", fmt.Errorf("does not fit the pattern")
+		}
+		return escapeSegment(value), nil
+	}
+	parts := strings.Split(value, "/")
+	sub := template{segments: r.template.segments[v.first:v.end], deep: -1}
+	for i, s := range sub.segments {
+		if s.kind == segmentDeep {
+			sub.deep = i
+		}
+	}
+	if value == "" && len(sub.segments) == 1 {
+		parts = nil
+	}
+	if len(parts) < len(sub.segments)-1 || sub.deep < 0 && len(parts) != len(sub.segments) {
+		return "", fmt.Errorf("does not fit the pattern")
+	}
+	for i, s := range sub.segments {
+		first, _ := sub.span(i, i+1, len(parts))
+		switch {
+		case s.kind == segmentLiteral && parts[first] != s.text,
+			s.kind == segmentStar && parts[first] == "":
+			return "", fmt.Errorf("does not fit the pattern")
+		}
+	}
+	for i := range parts {
+		parts[i] = escapeSegment(parts[i])
+	}
+	return strings.Join(parts, "/"), nil
+}
+
+// escapeSegment percent-encodes all but RFC 3986's unreserved characters, and the
+// dots of a segment that a server would take for a step in the path.
+func escapeSegment(s string) string {
+	if s == "." || s == ".." {
+		return strings.ReplaceAll(s, ".", "%2E")
+	}
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}
+
+// unescapePath decodes the text of a path variable. In one that can hold several
+// segments an encoded slash stays encoded: it would not be told apart.
+func unescapePath(s string, multi bool) (string, error) {
+	if strings.IndexByte(s, '%') < 0 {
+		return s, nil
+	}
+	if multi {
+		s = strings.ReplaceAll(strings.ReplaceAll(s, "%2F", "%252F"), "%2f", "%252f")
+	}
+	s, err := url.PathUnescape(s)
+	if err != nil {
+		return "", errText
+	}
+	return s, nil
+}
+
+// RESTResponse is a response message that came back as an HTTP body.
+type RESTResponse struct {
+	*Message
+
+	field protoreflect.FieldDescriptor
+	body  []byte
+}
+
+// DecodeResponse reads the response message of the call that was matched, leniently
+// as [MessageType.DecodeJSON] does. It keeps body and does not change it. The error is
+// a *DecodeError.
+func (m RouteMatch) DecodeResponse(body []byte) (*RESTResponse, error) {
+	t, fd := m.rule.method.output, m.rule.response
+	var content protoreflect.Message
+	var err error
+	if fd == nil {
+		content, err = t.decodeBody(body)
+	} else {
+		content, err = t.decodeField(fd, body)
+	}
+	if err != nil {
+		return nil, t.undecodable(err)
+	}
+	r := &RESTResponse{field: fd, body: body}
+	r.Message = &Message{typ: t, body: body, before: content, after: content}
+	if fd != nil {
+		r.fits = func(after protoreflect.Message) error {
+			return onlyField(fd, r.before, after)
+		}
+	}
+	return r, nil
+}
+
+// onlyField refuses a change of any field but fd: there is no place for it.
+func onlyField(fd protoreflect.FieldDescriptor, before, after protoreflect.Message) error {
+	var err error
+	after.Range(func(other protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if other.Number() != fd.Number() && !sameField(other, before, after) {
+			err = fmt.Errorf("field %q is not part of the response body", other.Name())
+		}
+		return err == nil
+	})
+	return err
+}
+
+// Encode returns the HTTP body that says the current content: the very bytes that
+// came when it is unchanged, else as [Message.Body] describes. The bytes are shared
+// and must not be changed.
+func (r *RESTResponse) Encode() ([]byte, error) {
+	switch {
+	case !r.Changed():
+		return r.body, nil
+	case r.field == nil:
+		return r.typ.patch(r.body, r.before, r.after, nil)
+	}
+	b, err := r.typ.patchField(r.body, r.field, r.before, r.after)
+	if err == nil && b == nil {
+		b = emptyField(r.field)
+	}
+	return b, err
+}
+
+// emptyField is the JSON of an unset field that is a body of its own.
+func emptyField(fd protoreflect.FieldDescriptor) []byte {
+	switch {
+	case fd.IsMap():
+		return []byte("{}")
+	case fd.IsList():
+		return []byte("[]")
+	case fd.Message() != nil, fd.HasPresence():
+		return []byte("null")
+	case fd.Kind() == protoreflect.StringKind, fd.Kind() == protoreflect.BytesKind:
+		return []byte(`""`)
+	case fd.Kind() == protoreflect.BoolKind:
+		return []byte("false")
+	default:
+		return []byte("0")
+	}
+}
