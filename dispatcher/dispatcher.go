@@ -278,6 +278,11 @@ func callerGone(ctx context.Context) error {
 // unobserved is the Observer when there is none.
 type unobserved struct{}
 
-func (unobserved) Matched(string, string)                   {}
+// Matched does nothing.
+func (unobserved) Matched(string, string) {}
+
+// TargetCall does nothing.
 func (unobserved) TargetCall(string, string, time.Duration) {}
-func (unobserved) AsyncDropped(string)                      {}
+
+// AsyncDropped does nothing.
+func (unobserved) AsyncDropped(string) {}
