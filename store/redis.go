@@ -49,6 +49,15 @@ var (
 	_ Restorer = (*Redis)(nil)
 )
 
+// quietRedis drops what go-redis would write to standard error on its own: everything that matters comes back as an
+// error.
+type quietRedis struct{}
+
+func (quietRedis) Printf(context.Context, string, ...any) {}
+
+// The logger of go-redis is one for the process, and can only be set safely before its first client.
+func init() { redis.SetLogger(quietRedis{}) }
+
 // OpenRedis returns the store in Redis. It does not connect; errors are about the options.
 func OpenRedis(o RedisOptions) (*Redis, error) {
 	o.complete()

@@ -66,9 +66,10 @@ type Replica struct {
 	generation atomic.Uint64
 	up         atomic.Bool
 
-	sem     chan struct{} // held by whoever compares with the store, or changes it
-	copied  *State        // what the local copy held at the start, until a state is known; guarded by sem
-	refused Head          // the head of the last state refused; guarded by sem
+	sem        chan struct{} // held by whoever compares with the store, or changes it
+	copied     *State        // what the local copy held at the start, until a state is known; guarded by sem
+	refused    Head          // the head of the last state refused, and why; guarded by sem
+	refusedErr error
 
 	notifyMu    sync.Mutex // held while a state is published, so that subscribers see every one in order
 	subscribers []func(*State)
@@ -198,6 +199,12 @@ func (r *Replica) Fresh(ctx context.Context) (*State, error) {
 		if s := r.state.Load(); s != nil && sameHead(s.head, head) {
 			return s, nil
 		}
+	} else if err = r.ownTimeout(ctx, err); !errors.Is(err, ErrDamaged) {
+		if errors.Is(err, ErrUnavailable) {
+			r.setStatus(err)
+			r.wake()
+		}
+		return r.state.Load(), err
 	}
 	if err := r.acquire(opCtx); err != nil {
 		return r.state.Load(), r.ownTimeout(ctx, err)
@@ -315,11 +322,11 @@ func (r *Replica) commit(ctx context.Context, state *State, items []Item, actor,
 		}
 	}
 	_, err = r.store.Commit(ctx, c)
-	if errors.Is(err, ErrUnavailable) {
-		r.setStatus(err)
-		r.wake()
-	}
 	if err != nil {
+		if errors.Is(err, ErrUnavailable) {
+			r.setStatus(err)
+		}
+		r.wake() // it may have been written nevertheless
 		return nil, err
 	}
 	r.publish(next)

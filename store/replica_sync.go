@@ -103,7 +103,7 @@ func (r *Replica) load(ctx context.Context, lost *State, why string) error {
 		return err
 	}
 	if d.Revision > 0 && sameHead(d.Head, r.refused) {
-		return r.refusal(errors.New("refused before"))
+		return r.refusedErr
 	}
 	next, err := NewState(d)
 	if err == nil && r.o.Check != nil {
@@ -126,21 +126,17 @@ func (r *Replica) load(ctx context.Context, lost *State, why string) error {
 
 // refuse records that a state is not usable.
 func (r *Replica) refuse(head Head, err error) error {
-	r.refused = head
+	r.refused, r.refusedErr = head, fmt.Errorf("%w: what it holds is refused: %w", ErrUnavailable, err)
 	r.log.Error("store: a configuration is refused; keeping the one before",
 		"error", err, "revision", head.Revision, "kept", r.knownRevision())
-	return r.refusal(err)
-}
-
-func (r *Replica) refusal(err error) error {
-	return fmt.Errorf("%w: what it holds is refused: %w", ErrUnavailable, err)
+	return r.refusedErr
 }
 
 // catchUp applies the revisions from known to the head. The log's entry for the known revision must be the one known:
 // otherwise the histories parted before, as after a failover that lost writes.
 func (r *Replica) catchUp(ctx context.Context, known *State, head Head) error {
 	if sameHead(head, r.refused) {
-		return r.refusal(errors.New("refused before"))
+		return r.refusedErr
 	}
 	behind := head.Revision - known.head.Revision
 	if behind > maxCatchUp {

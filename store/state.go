@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"iter"
@@ -438,11 +437,4 @@ func oldestTombstones(dead *table[*Tombstone], limit int) []string {
 		ids = append(ids, t.ID)
 	}
 	return ids
-}
-
-// same says whether two states are the same, item by item.
-func (s *State) same(o *State) bool {
-	return slices.EqualFunc(s.Dump().Items, o.Dump().Items, func(a, b Item) bool {
-		return a.Kind == b.Kind && a.ID == b.ID && bytes.Equal(a.Value, b.Value)
-	})
 }

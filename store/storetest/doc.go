@@ -1,0 +1,2 @@
+// Package storetest holds the tests that every [store.Store] passes. A backend's own tests call [Run].
+package storetest
