@@ -95,7 +95,8 @@ func New(o Options) (*Client, error) {
 
 // use sets the transport: the seam for tests that bring their own connections.
 func (c *Client) use(dial func(ctx context.Context, network, addr string) (net.Conn, error), config *tls.Config) {
-	t := newTransport(dial, config)
+	// net/http adds to the config that it is given.
+	t := newTransport(dial, config.Clone())
 	c.transport, c.closeIdle = t, t.CloseIdleConnections
 }
 

@@ -1,7 +1,9 @@
 package targetclient
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -118,7 +120,11 @@ func (g *guard) changed(c *Client, s BreakerState) {
 		return
 	}
 	name := g.last.Load().target.Name
-	c.logger.Warn("breaker changed", "target", name, "target_id", g.id, "state", s.String())
+	level := slog.LevelInfo
+	if s == BreakerOpen {
+		level = slog.LevelWarn
+	}
+	c.logger.Log(context.Background(), level, "breaker changed", "target", name, "target_id", g.id, "state", s.String())
 	if c.onBreakerChange != nil {
 		c.onBreakerChange(g.id, name, s)
 	}
