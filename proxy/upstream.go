@@ -22,6 +22,9 @@ type UpstreamOptions struct {
 	Authority string
 	// CAFile names a PEM file whose certificates are trusted for https, instead of the system's. Empty: the system's.
 	CAFile string
+	// TLS secures https connections: roots, client certificate, server name. It is cloned. Nil: the system's roots, or
+	// CAFile's.
+	TLS *tls.Config
 	// DialTimeout bounds one attempt to connect. Zero: 5 s.
 	DialTimeout time.Duration
 }
@@ -53,6 +56,9 @@ func newUpstream(o UpstreamOptions) (*upstream, error) {
 	var tlsConfig *tls.Config
 	if u.Scheme == "https" {
 		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		if o.TLS != nil {
+			tlsConfig = o.TLS.Clone()
+		}
 		if o.CAFile != "" {
 			if tlsConfig.RootCAs, err = loadCAs(o.CAFile); err != nil {
 				return nil, err

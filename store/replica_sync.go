@@ -126,7 +126,7 @@ func (r *Replica) load(ctx context.Context, lost *State, why string) error {
 
 // refuse records that a state is not usable.
 func (r *Replica) refuse(head Head, err error) error {
-	r.refused, r.refusedErr = head, fmt.Errorf("%w: what it holds is refused: %w", ErrUnavailable, err)
+	r.refused, r.refusedErr = head, fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrRefused, err)
 	r.log.Error("store: a configuration is refused; keeping the one before",
 		"error", err, "revision", head.Revision, "kept", r.knownRevision())
 	return r.refusedErr

@@ -106,6 +106,9 @@ var (
 	// ErrDamaged says that the store answers, but that what it holds is not whole. It comes together with
 	// ErrUnavailable.
 	ErrDamaged = errors.New("store: data is not whole")
+	// ErrRefused says that what the store holds does not decode, or was refused by ReplicaOptions.Check. It comes
+	// together with ErrUnavailable.
+	ErrRefused = errors.New("store: what it holds is refused")
 )
 
 // Store is a backend. Every method is safe for concurrent use, returns within a bounded time when the backend is away
