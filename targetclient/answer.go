@@ -28,7 +28,7 @@ func classify(status int, body []byte) *Error {
 		// Not an object with these keys in their types (403.0 is not an
 		// integer): nothing of it is a request for an error, not even the key
 		// that could be read.
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	switch {
 	case f.StatusCode >= http.StatusBadRequest && f.StatusCode < http.StatusInternalServerError:

@@ -121,7 +121,7 @@ type breaker struct {
 func newBreaker(s BreakerSettings, onChange func(BreakerState)) *breaker {
 	b := &breaker{state: gobreaker.StateClosed, count: tally{settings: s}}
 	b.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests: uint32(s.HalfOpenCalls), //nolint:gosec // positive, and small in practice
+		MaxRequests: uint32(s.HalfOpenCalls),
 		Timeout:     s.OpenFor,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errNeutral) },
 		// Called once for each call that counts. In the closed state, a success

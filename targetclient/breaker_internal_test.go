@@ -184,7 +184,7 @@ func TestTallyAgainstANaiveOne(t *testing.T) {
 		at time.Duration
 		ok bool
 	}
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+	r := rand.New(rand.NewPCG(1, 2))
 	for round := range 200 {
 		s := DefaultBreakerSettings()
 		s.Window = time.Duration(1+r.IntN(1000)) * time.Millisecond

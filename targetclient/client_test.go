@@ -20,21 +20,21 @@ import (
 )
 
 // newClient makes a client that may call this machine, unless o says otherwise.
-func newClient(t testing.TB, o targetclient.Options) *targetclient.Client {
-	t.Helper()
+func newClient(tb testing.TB, o targetclient.Options) *targetclient.Client {
+	tb.Helper()
 	c, err := targetclient.New(o)
 	if err != nil {
-		t.Fatalf("New: %v", err)
+		tb.Fatalf("New: %v", err)
 	}
-	t.Cleanup(c.Close)
+	tb.Cleanup(c.Close)
 	return c
 }
 
 // serve starts a target. It and its connections are gone when the test ends.
-func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
-	t.Helper()
+func serve(tb testing.TB, h http.HandlerFunc) *httptest.Server {
+	tb.Helper()
 	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s
 }
 
@@ -42,52 +42,53 @@ func target(url string) *targetclient.Target {
 	return &targetclient.Target{ID: "id", Name: "name", URL: url, Kind: targetclient.KindCall, Timeout: 10 * time.Second}
 }
 
-func do(t testing.TB, c *targetclient.Client, tgt *targetclient.Target, body string) (targetclient.Result, *targetclient.Error) {
-	t.Helper()
-	res, err := c.Do(t.Context(), targetclient.Call{Target: tgt, Body: []byte(body)})
-	return res, asError(t, err)
+func do(tb testing.TB, c *targetclient.Client, tgt *targetclient.Target, body string) (targetclient.Result, *targetclient.Error) {
+	tb.Helper()
+	res, err := c.Do(tb.Context(), targetclient.Call{Target: tgt, Body: []byte(body)})
+	return res, asError(tb, err)
 }
 
-func asError(t testing.TB, err error) *targetclient.Error {
-	t.Helper()
+func asError(tb testing.TB, err error) *targetclient.Error {
+	tb.Helper()
 	if err == nil {
 		return nil
 	}
 	var e *targetclient.Error
 	if !errors.As(err, &e) {
-		t.Fatalf("error is %T, want *Error: %v", err, err)
+		tb.Fatalf("error is %T, want *Error: %v", err, err)
 	}
 	return e
 }
 
-func wantReason(t testing.TB, err *targetclient.Error, want targetclient.Reason) {
-	t.Helper()
+func wantReason(tb testing.TB, err *targetclient.Error, want targetclient.Reason) {
+	tb.Helper()
 	if err == nil {
-		t.Fatalf("no error, want %v", want)
+		tb.Fatalf("no error, want %v", want)
 	}
 	if err.Reason != want {
-		t.Fatalf("reason %v, want %v (%v)", err.Reason, want, err)
+		tb.Fatalf("reason %v, want %v (%v)", err.Reason, want, err)
 	}
 }
 
 // hang waits until the client has gone or the test ends.
-func hang(t testing.TB) http.HandlerFunc {
+func hang(tb testing.TB) http.HandlerFunc {
+	tb.Helper()
 	return func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		select {
 		case <-r.Context().Done():
-		case <-t.Context().Done():
+		case <-tb.Context().Done():
 		}
 	}
 }
 
 // raw serves each connection with what it writes after the request's header has
 // come; then the connection is closed.
-func raw(t testing.TB, answer string) string {
-	t.Helper()
+func raw(tb testing.TB, answer string) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -112,7 +113,7 @@ func raw(t testing.TB, answer string) string {
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); wg.Wait() })
+	tb.Cleanup(func() { l.Close(); wg.Wait() })
 	return "http://" + l.Addr().String()
 }
 

@@ -47,7 +47,7 @@ func bubble(t *testing.T, o Options, h http.HandlerFunc, f func(t *testing.T, c 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-		s := &http.Server{Handler: h} //nolint:gosec // no timeouts: a test
+		s := &http.Server{Handler: h}
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = s.Serve(l) })
 		c, err := New(o)
@@ -77,6 +77,7 @@ func TestNothingButTheTargetsTimeoutEndsASlowCall(t *testing.T) {
 		}
 	}
 	bubble(t, Options{}, h, func(t *testing.T, c *Client) {
+		t.Helper()
 		res, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: "http://a", Timeout: 270 * time.Second}, Body: []byte("{}")})
 		if err != nil || string(res.Body) != "{}{}" || res.Duration != 260*time.Second {
 			t.Errorf("270 s: %q after %v, %v", res.Body, res.Duration, err)
@@ -123,6 +124,7 @@ func TestBreakerOfATarget(t *testing.T) {
 	var changes []told
 	o := Options{OnBreakerChange: func(id, name string, s BreakerState) { changes = append(changes, told{id, name, s}) }}
 	bubble(t, o, h, func(t *testing.T, c *Client) {
+		t.Helper()
 		call := func(ctx context.Context, m string, tgt *Target) Reason {
 			mode = m
 			_, err := c.Do(ctx, Call{Target: tgt, Body: []byte("{}")})
@@ -212,6 +214,7 @@ func TestSettingsReplaceTheBreakerNothingElseDoes(t *testing.T) {
 	var told []BreakerState
 	o := Options{OnBreakerChange: func(_, _ string, s BreakerState) { told = append(told, s) }}
 	bubble(t, o, h, func(t *testing.T, c *Client) {
+		t.Helper()
 		do := func(tgt Target) Reason {
 			_, err := c.Do(t.Context(), Call{Target: &tgt})
 			var e *Error
@@ -248,12 +251,12 @@ func TestSettingsReplaceTheBreakerNothingElseDoes(t *testing.T) {
 
 		// Calls that still run with the old value and calls with the new one
 		// take turns, and neither starts afresh each time.
-		old, new := Target{ID: "turns", URL: "http://old"}, Target{ID: "turns", URL: "http://new"}
+		before, after := Target{ID: "turns", URL: "http://old"}, Target{ID: "turns", URL: "http://new"}
 		for range 10 {
-			do(old)
-			do(new)
+			do(before)
+			do(after)
 		}
-		if do(old) != ReasonBreakerOpen || do(new) != ReasonBreakerOpen {
+		if do(before) != ReasonBreakerOpen || do(after) != ReasonBreakerOpen {
 			t.Error("a breaker was replaced at every turn")
 		}
 
@@ -263,8 +266,29 @@ func TestSettingsReplaceTheBreakerNothingElseDoes(t *testing.T) {
 			t.Errorf("gone: %v", got)
 		}
 		failing = false
-		if got := do(old); got != 0 {
+		if got := do(before); got != 0 {
 			t.Errorf("back: %v", got)
 		}
 	})
+}
+
+func TestAConnectionThatTakesTooLongIsATimeout(t *testing.T) {
+	t.Parallel()
+	c, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.use(func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "too slow", Name: "a", IsTimeout: true}}
+	}, nil)
+	_, err = c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: "http://a"}})
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != ReasonTimeout || errors.Is(err, ErrTargetTimeout) {
+		t.Errorf("%v", err)
+	}
+	var dns *net.DNSError
+	if !errors.As(err, &dns) {
+		t.Error("the cause is lost")
+	}
 }

@@ -120,7 +120,7 @@ func redirect(from *url.URL, resp *http.Response) (*url.URL, error) {
 	to, err := from.Parse(location)
 	switch {
 	case err != nil:
-		return nil, nil
+		return nil, nil //nolint:nilerr // no usable Location: the status decides
 	case to.Scheme != "http" && to.Scheme != "https":
 		return nil, errRedirectScheme
 	case to.Hostname() == "":
