@@ -1,0 +1,105 @@
+package testkit
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Certificates are a certificate authority and a server certificate that it
+// signed, in memory and as PEM files.
+type Certificates struct {
+	// CAFile has the authority's certificate, CertFile and KeyFile the server's.
+	CAFile, CertFile, KeyFile string
+	// Server presents the server's certificate; Client trusts the authority.
+	// Both may be changed before they are used.
+	Server, Client *tls.Config
+}
+
+// NewCertificates makes certificates for the given host names and addresses;
+// for localhost and the loopback addresses if there are none. They are valid
+// for an hour and go with the test.
+func NewCertificates(t testing.TB, hosts ...string) *Certificates {
+	t.Helper()
+	if len(hosts) == 0 {
+		hosts = []string{"localhost", "127.0.0.1", "::1"}
+	}
+	now := time.Now()
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "execgate test authority"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	caKey := newKey(t)
+	caDER := sign(t, ca, ca, caKey, caKey)
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: hosts[0]},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, ip)
+		} else {
+			leaf.DNSNames = append(leaf.DNSNames, h)
+		}
+	}
+	key := newKey(t)
+	der := sign(t, leaf, ca, key, caKey)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatalf("encode key: %v", err)
+	}
+	pool := x509.NewCertPool()
+	parsed, err := x509.ParseCertificate(caDER)
+	if err != nil {
+		t.Fatalf("parse certificate: %v", err)
+	}
+	pool.AddCert(parsed)
+
+	dir := t.TempDir()
+	return &Certificates{
+		CAFile:   writePEM(t, dir, "ca.pem", "CERTIFICATE", caDER),
+		CertFile: writePEM(t, dir, "server.pem", "CERTIFICATE", der),
+		KeyFile:  writePEM(t, dir, "server.key", "PRIVATE KEY", keyDER),
+		Server:   &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		Client:   &tls.Config{RootCAs: pool},
+	}
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatalf("make key: %v", err)
+	}
+	return key
+}
+
+func sign(t testing.TB, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatalf("sign certificate: %v", err)
+	}
+	return der
+}
+
+func writePEM(t testing.TB, dir, name, kind string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatalf("write certificate: %v", err)
+	}
+	return path
+}
