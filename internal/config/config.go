@@ -98,6 +98,9 @@ type Admin struct {
 	Listen string    `key:"listen"`
 	TLS    ServerTLS `key:"tls"`
 	Tokens []Token   `key:"tokens"`
+	// ActionsEnabled is the feature flag of ZITADEL's v3alpha service: false
+	// refuses its methods. Executions run either way.
+	ActionsEnabled bool `key:"actions_enabled"`
 }
 
 // Token is one caller of the admin API.

@@ -377,7 +377,7 @@ func TestSecretsAreNeverSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	printed := fmt.Sprintf("%v %+v %#v %s %q %x %+v", c, c, *c, c.Admin, c.Admin.Tokens, c.Store.Redis.Password, &c.Store.Redis)
+	printed := fmt.Sprintf("%v %+v %#v %v %q %x %+v", c, c, *c, c.Admin, c.Admin.Tokens, c.Store.Redis.Password, &c.Store.Redis)
 	for _, text := range []string{log.String(), string(asJSON), printed, config.Flat(c)} {
 		if strings.Contains(text, "hush") || strings.Contains(text, "68757368") || strings.Contains(text, "104 117") {
 			t.Errorf("the secret is in %s", text)

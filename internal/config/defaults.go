@@ -22,7 +22,7 @@ func Default() *Config {
 				CachePath:       "data/schema.binpb",
 			},
 		},
-		Admin: Admin{Listen: "127.0.0.1:8081"},
+		Admin: Admin{Listen: "127.0.0.1:8081", ActionsEnabled: true},
 		Ops:   Ops{Listen: "127.0.0.1:8082"},
 		Store: Store{
 			Driver:   "embedded",

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
 )
 
 // Build says what is running.
@@ -27,7 +28,7 @@ type Metrics struct {
 	callTimes   *histograms
 	unevaluated *counters[unevaluatedKey]
 	dropped     *counters[string]
-	buildOK     prometheus.Gauge
+	admin       *counters[adminKey]
 	known       known
 }
 
@@ -36,6 +37,7 @@ type (
 	matchedKey     struct{ phase, execution string }
 	callKey        struct{ target, outcome string }
 	unevaluatedKey struct{ phase, reason string }
+	adminKey       struct{ method, code string }
 )
 
 var (
@@ -101,17 +103,18 @@ func New(build Build) *Metrics {
 		m.dropped.get(reason)
 	}
 
-	m.buildOK = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "execgate_snapshot_last_build_success",
-		Help: "1 when the newest configuration of the store is the one in use; 0 when it was refused and the one before is kept.",
-	})
+	m.admin = newCounters(m.registry, "execgate_admin_requests_total",
+		"Calls of the admin API, by method and code.",
+		[]string{"method", "code"},
+		func(k adminKey) []string { return []string{k.method, k.code} })
+
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "execgate_build_info",
 		Help:        "1, with what is running as labels.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "goversion": runtime.Version()},
 	})
 	info.Set(1)
-	m.registry.MustRegister(m.buildOK, info)
+	m.registry.MustRegister(info)
 	return m
 }
 
@@ -157,13 +160,17 @@ func (m *Metrics) TargetCall(target, outcome string, d time.Duration) {
 // AsyncDropped counts an asynchronous delivery that was given up.
 func (m *Metrics) AsyncDropped(reason string) { m.dropped.get(reason).Inc() }
 
-// SnapshotBuilt says whether the newest configuration could be put to use.
-func (m *Metrics) SnapshotBuilt(ok bool) {
-	if ok {
-		m.buildOK.Set(1)
-	} else {
-		m.buildOK.Set(0)
+// maxAdminSeries bounds the series of admin calls, should a method be made up
+// by a caller.
+const maxAdminSeries = 1000
+
+// AdminCall counts a call of the admin API.
+func (m *Metrics) AdminCall(method string, code codes.Code, _ time.Duration) {
+	k := adminKey{method, code.String()}
+	if !m.admin.has(k) && m.admin.len() >= maxAdminSeries {
+		k.method = "other"
 	}
+	m.admin.get(k).Inc()
 }
 
 // Retain removes the series of every target and execution that is not named:

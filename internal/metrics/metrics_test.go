@@ -2,10 +2,13 @@ package metrics_test
 
 import (
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/execgate/execgate/internal/metrics"
 	"github.com/execgate/execgate/queue"
@@ -53,12 +56,15 @@ func TestNamesAndLabels(t *testing.T) {
 	m.TargetCall("audit", "ok", 2*time.Millisecond)
 	m.TargetCall("audit", "timeout", time.Second)
 	m.AsyncDropped("full")
-	m.SnapshotBuilt(true)
+	for i := range 2000 {
+		m.AdminCall("/made.Up/M"+strconv.Itoa(i), codes.OK, 0)
+	}
 	m.Watch(metrics.Sources{
-		StoreUp:      func() bool { return true },
-		Snapshot:     func() (uint64, time.Time, bool) { return 7, time.Now(), true },
-		SchemaLoaded: func() bool { return false },
-		AsyncPending: func() int { return 4 },
+		StoreUp:         func() bool { return true },
+		Snapshot:        func() (uint64, time.Time, bool) { return 7, time.Now(), true },
+		SnapshotRefused: func() bool { return true },
+		SchemaLoaded:    func() bool { return false },
+		AsyncPending:    func() int { return 4 },
 		Breakers: func(yield func(string, int)) {
 			yield("audit", 2)
 			yield("other", 0)
@@ -78,9 +84,11 @@ func TestNamesAndLabels(t *testing.T) {
 		`execgate_target_calls_total{outcome="ok",target="audit"}`:                           "1",
 		`execgate_target_calls_total{outcome="timeout",target="audit"}`:                      "1",
 		`execgate_target_call_duration_seconds_count{target="audit"}`:                        "2",
+		`execgate_admin_requests_total{code="OK",method="/made.Up/M0"}`:                      "1",
+		`execgate_admin_requests_total{code="OK",method="other"}`:                            "1000",
 		`execgate_async_dropped_total{reason="full"}`:                                        "1",
 		`execgate_async_dropped_total{reason="shutdown"}`:                                    "0",
-		`execgate_snapshot_last_build_success`:                                               "1",
+		`execgate_snapshot_refused`:                                                          "1",
 		`execgate_store_up`:                                                                  "1",
 		`execgate_snapshot_generation`:                                                       "7",
 		`execgate_schema_loaded`:                                                             "0",

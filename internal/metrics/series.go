@@ -18,10 +18,8 @@ type table[K comparable, V any] struct {
 
 // get returns the value of k, from create when there is none yet.
 func (t *table[K, V]) get(k K, create func() V) V {
-	if m := t.current.Load(); m != nil {
-		if v, ok := (*m)[k]; ok {
-			return v
-		}
+	if v, ok := t.lookup()[k]; ok {
+		return v
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -33,6 +31,14 @@ func (t *table[K, V]) get(k K, create func() V) V {
 	next[k] = v
 	t.current.Store(&next)
 	return v
+}
+
+// lookup returns the map of now; it must not be changed.
+func (t *table[K, V]) lookup() map[K]V {
+	if m := t.current.Load(); m != nil {
+		return *m
+	}
+	return nil
 }
 
 // retain drops every key that keep refuses, and tells drop of it.
@@ -51,8 +57,8 @@ func (t *table[K, V]) retain(keep func(K) bool, drop func(K)) {
 }
 
 func (t *table[K, V]) copyLocked() map[K]V {
-	if m := t.current.Load(); m != nil {
-		return maps.Clone(*m)
+	if m := t.lookup(); m != nil {
+		return maps.Clone(m)
 	}
 	return map[K]V{}
 }
@@ -73,6 +79,10 @@ func newCounters[K comparable](r *prometheus.Registry, name, help string, names 
 func (c *counters[K]) get(k K) prometheus.Counter {
 	return c.series.get(k, func() prometheus.Counter { return c.vec.WithLabelValues(c.labels(k)...) })
 }
+
+func (c *counters[K]) has(k K) bool { _, ok := c.series.lookup()[k]; return ok }
+
+func (c *counters[K]) len() int { return len(c.series.lookup()) }
 
 func (c *counters[K]) retain(keep func(K) bool) {
 	c.series.retain(keep, func(k K) { c.vec.DeleteLabelValues(c.labels(k)...) })

@@ -14,6 +14,9 @@ type Sources struct {
 	// Snapshot returns the generation in use and when it was built; ok is false
 	// while there is none.
 	Snapshot func() (generation uint64, builtAt time.Time, ok bool)
+	// SnapshotRefused says whether the newest configuration of the store cannot
+	// be used, so that the one before is kept.
+	SnapshotRefused func() bool
 	// SchemaLoaded says whether the upstream's schema is known.
 	SchemaLoaded func() bool
 	// AsyncPending counts the asynchronous deliveries that wait or run.
@@ -33,6 +36,8 @@ var (
 		"Generation of the configuration in use; 0 while there is none.", nil, nil)
 	ageDesc = prometheus.NewDesc("execgate_snapshot_age_seconds",
 		"Time since the configuration in use was built.", nil, nil)
+	refusedDesc = prometheus.NewDesc("execgate_snapshot_refused",
+		"1 while the newest configuration of the store cannot be used and the one before is kept.", nil, nil)
 	schemaDesc = prometheus.NewDesc("execgate_schema_loaded",
 		"1 when the upstream's schema is known.", nil, nil)
 	pendingDesc = prometheus.NewDesc("execgate_async_pending",
@@ -48,7 +53,7 @@ var _ prometheus.Collector = (*states)(nil)
 
 // Describe lists the series.
 func (c *states) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storeUpDesc, generationDesc, ageDesc, schemaDesc, pendingDesc, breakerDesc} {
+	for _, d := range []*prometheus.Desc{storeUpDesc, generationDesc, ageDesc, refusedDesc, schemaDesc, pendingDesc, breakerDesc} {
 		out <- d
 	}
 }
@@ -59,6 +64,7 @@ func (c *states) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(storeUpDesc, number(c.s.StoreUp()))
+	gauge(refusedDesc, number(c.s.SnapshotRefused()))
 	gauge(schemaDesc, number(c.s.SchemaLoaded()))
 	gauge(pendingDesc, float64(c.s.AsyncPending()))
 	generation, builtAt, ok := c.s.Snapshot()

@@ -1,0 +1,322 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/execgate/execgate/admin"
+	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/internal/config"
+	"github.com/execgate/execgate/internal/metrics"
+	"github.com/execgate/execgate/proxy"
+	"github.com/execgate/execgate/queue"
+	"github.com/execgate/execgate/schema"
+	"github.com/execgate/execgate/store"
+	"github.com/execgate/execgate/targetclient"
+)
+
+// Options say what to run.
+type Options struct {
+	// Config is checked, and not changed afterwards. Required.
+	Config *config.Config
+	// Logger takes everything that is logged. Nil: slog.Default().
+	Logger *slog.Logger
+	// Build is shown by the metrics.
+	Build metrics.Build
+}
+
+// App is one gateway.
+type App struct {
+	config *config.Config
+	logger *slog.Logger
+	build  metrics.Build
+
+	metrics      *metrics.Metrics
+	store        store.Store
+	replica      *store.Replica
+	configurator *configurator
+	client       *targetclient.Client
+	queue        *queue.Memory
+	learner      *schema.Learner
+	proxy        *proxy.Proxy
+	admin        *admin.Server
+
+	proxyDoor, adminDoor, ops *door
+
+	life       atomic.Int32
+	teardown   teardown
+	background sync.WaitGroup
+	doors      sync.WaitGroup
+	failed     chan error
+
+	// calls is what the contexts of all calls descend from; endCalls ends it.
+	calls    context.Context //nolint:containedctx // it is the lifetime of the servers, not of a call
+	endCalls context.CancelFunc
+}
+
+// The metrics are told by everybody.
+var (
+	_ proxy.Observer      = (*metrics.Metrics)(nil)
+	_ dispatcher.Observer = (*metrics.Metrics)(nil)
+	_ queue.Observer      = (*metrics.Metrics)(nil)
+	_ admin.Observer      = (*metrics.Metrics)(nil)
+)
+
+// New checks the configuration and returns a gateway that is not started. It
+// touches nothing outside of the process.
+func New(o Options) (*App, error) {
+	if o.Config == nil {
+		return nil, errors.New("app needs a configuration")
+	}
+	if err := o.Config.Check(); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	a := &App{
+		config:  o.Config,
+		logger:  o.Logger,
+		build:   o.Build,
+		metrics: metrics.New(o.Build),
+		failed:  make(chan error, 1),
+	}
+	a.calls, a.endCalls = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// assemble makes the parts, each with what it needs of the others. Nothing runs
+// yet, but the embedded store's file is open.
+func (a *App) assemble() error {
+	cfg := a.config
+	var err error
+	a.client, err = targetclient.New(targetclient.Options{
+		DenyList:         cfg.TargetClient.DenyList,
+		AllowList:        cfg.TargetClient.AllowList,
+		MaxResponseBytes: cfg.TargetClient.MaxResponseBytes,
+		MaxConcurrency:   cfg.TargetClient.MaxConcurrency,
+		Breaker:          targetclient.BreakerSettings(cfg.TargetClient.Breaker),
+		Logger:           a.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("targetclient: %w", err)
+	}
+	a.configurator = &configurator{
+		protected: cfg.ProtectedMethods,
+		client:    a.client,
+		metrics:   a.metrics,
+		logger:    a.logger,
+	}
+	if err := a.openStore(); err != nil {
+		return err
+	}
+	a.queue = queue.NewMemory(queue.Options{
+		Caller:         a.client,
+		Capacity:       cfg.Queue.MaxPending,
+		TargetCapacity: cfg.Queue.MaxPendingPerTarget,
+		Concurrency:    cfg.Queue.MaxConcurrencyPerTarget,
+		Observer:       a.metrics,
+		Logger:         a.logger,
+	})
+	upstreamTLS, err := clientTLS(cfg.Upstream.TLS)
+	if err != nil {
+		return fmt.Errorf("upstream.tls: %w", err)
+	}
+	if a.learner, err = newLearner(cfg.Upstream, upstreamTLS, a.logger); err != nil {
+		return fmt.Errorf("upstream.schema: %w", err)
+	}
+	a.proxy, err = proxy.New(proxy.Options{
+		Upstream: proxy.UpstreamOptions{
+			URL:       cfg.Upstream.URL,
+			Authority: cfg.Upstream.Authority,
+			TLS:       upstreamTLS,
+		},
+		Schema:   a.learner.Current,
+		Snapshot: a.configurator.snapshot,
+		Dispatcher: dispatcher.New(dispatcher.Options{
+			Caller:       a.client,
+			Queue:        a.queue,
+			ChainTimeout: cfg.Proxy.ChainTimeout,
+			Observer:     a.metrics,
+			Logger:       a.logger,
+		}),
+		InstanceID:            cfg.InstanceID,
+		MaxMessageBytes:       cfg.Proxy.MaxMessageBytes,
+		MethodMaxMessageBytes: cfg.Proxy.MethodMaxMessageBytes,
+		TrustedProxies:        cfg.Proxy.TrustedProxies,
+		CORS:                  proxy.CORSOptions{AllowedOrigins: cfg.Proxy.CORS.AllowedOrigins},
+		Observer:              a.metrics,
+		Logger:                a.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	if err := a.assembleAdmin(); err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	a.metrics.Watch(metrics.Sources{
+		StoreUp:         a.replica.Up,
+		Snapshot:        a.snapshotInUse,
+		SnapshotRefused: func() bool { return errors.Is(a.replica.Err(), store.ErrRefused) },
+		SchemaLoaded:    func() bool { return a.learner.Current() != nil },
+		AsyncPending:    a.queue.Pending,
+		Breakers:        a.configurator.breakers,
+	})
+	return nil
+}
+
+// openStore opens the store and puts the replica before it.
+func (a *App) openStore() error {
+	cfg := a.config.Store
+	var copyPath string
+	var err error
+	switch cfg.Driver {
+	case "redis":
+		r := cfg.Redis
+		copyPath = r.CopyPath
+		a.store, err = store.OpenRedis(store.RedisOptions{
+			URL:              r.URL.Reveal(),
+			Addrs:            r.Addrs,
+			MasterName:       r.MasterName,
+			Cluster:          r.Cluster,
+			DB:               r.DB,
+			Username:         r.Username,
+			Password:         r.Password.Reveal(),
+			SentinelUsername: r.SentinelUsername,
+			SentinelPassword: r.SentinelPassword.Reveal(),
+			TLS:              r.TLS.Enabled,
+			CAFile:           r.TLS.CAFile,
+			CertFile:         r.TLS.CertFile,
+			KeyFile:          r.TLS.KeyFile,
+			ServerName:       r.TLS.ServerName,
+			KeyPrefix:        r.KeyPrefix,
+			Instance:         a.config.InstanceID,
+		})
+	default:
+		a.store, err = store.OpenEmbedded(store.EmbeddedOptions{Path: cfg.Embedded.Path})
+	}
+	if err != nil {
+		return err
+	}
+	a.teardown.add(func(context.Context) { a.warn("close the store", a.store.Close()) })
+	a.replica = store.NewReplica(a.store, store.ReplicaOptions{
+		CopyPath: copyPath,
+		Check:    a.configurator.check,
+		Logger:   a.logger,
+	})
+	return nil
+}
+
+// assembleAdmin makes the admin API.
+func (a *App) assembleAdmin() error {
+	var tokens []admin.Token
+	for _, t := range a.config.Admin.Tokens {
+		tokens = append(tokens, admin.Token{
+			Name:        t.Name,
+			SHA256:      admin.HashToken(t.Token.Reveal()),
+			Permissions: t.Permissions,
+		})
+	}
+	var err error
+	a.admin, err = admin.New(admin.Options{
+		Store:           a.replica,
+		Schema:          a.methodsAndServices,
+		CheckURL:        a.client.CheckURL,
+		Tokens:          tokens,
+		InstanceID:      a.config.InstanceID,
+		ActionsDisabled: !a.config.Admin.ActionsEnabled,
+		Observer:        a.metrics,
+		Logger:          a.logger,
+	})
+	return err
+}
+
+// methodsAndServices lists what the upstream offers; known is false while its
+// schema is not known.
+func (a *App) methodsAndServices() (methods, services []string, known bool) {
+	s := a.learner.Current()
+	if s == nil {
+		return nil, nil, false
+	}
+	return s.Methods(), s.Services(), true
+}
+
+// newLearner makes what learns the upstream's schema.
+func newLearner(cfg config.Upstream, upstreamTLS *tls.Config, logger *slog.Logger) (*schema.Learner, error) {
+	o := schema.LearnerOptions{
+		CachePath:       cfg.Schema.CachePath,
+		BasePaths:       cfg.RESTBasePaths,
+		RefreshInterval: cfg.Schema.RefreshInterval,
+		Logger:          logger,
+	}
+	if o.RefreshInterval == 0 {
+		o.RefreshInterval = -1 // 0s in the configuration is "once", to the learner it is its default
+	}
+	if cfg.Schema.Source == "descriptor_set" {
+		o.DescriptorSetPath = cfg.Schema.DescriptorSet
+		return schema.NewLearner(o)
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, errors.New("upstream.url is not a URL")
+	}
+	port, security := "80", insecure.NewCredentials()
+	if u.Scheme == "https" {
+		port, security = "443", credentials.NewTLS(upstreamTLS)
+	}
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	o.Reflection = &schema.Reflection{
+		Target: "passthrough:///" + net.JoinHostPort(u.Hostname(), port),
+		DialOptions: []grpc.DialOption{
+			grpc.WithTransportCredentials(security),
+			// The environment's proxy is for clients, and the upstream is ours.
+			grpc.WithNoProxy(),
+		},
+	}
+	if cfg.Authority != "" {
+		o.Reflection.DialOptions = append(o.Reflection.DialOptions, grpc.WithAuthority(cfg.Authority))
+	}
+	return schema.NewLearner(o)
+}
+
+// clientTLS reads the files that secure connections to the upstream.
+func clientTLS(cfg config.ClientTLS) (*tls.Config, error) {
+	t := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         cfg.ServerName,
+		InsecureSkipVerify: cfg.InsecureSkipVerify, //nolint:gosec // the operator asks for it by name
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("ca_file holds no PEM certificate")
+		}
+	}
+	if cfg.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate: %w", err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
