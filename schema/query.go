@@ -226,13 +226,15 @@ func (r *rule) flattenMessage(t *types, m protoreflect.Message, path []protorefl
 	if err != nil || len(leaves) > 0 {
 		return leaves, err
 	}
+	for name := range r.bound {
+		if strings.HasPrefix(name, fieldPath(path)+".") {
+			return nil, nil // the path says it
+		}
+	}
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
 		full := append(slices.Clone(path), fd)
-		if r.excluded(fieldPath(full)) {
-			return nil, nil // the path says it
-		}
 		if !fd.HasPresence() && !fd.IsList() && !fd.IsMap() {
 			return []queryLeaf{{target: queryTarget{fields: full}, values: []string{formatScalar(fd, fd.Default())}}}, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -201,7 +202,7 @@ func (t *types) formatMessageText(m protoreflect.Message) (string, error) {
 	if !hasOwnForm(md) {
 		return "", errNoText(md)
 	}
-	if _, wrapper := wellKnownFields[md.FullName()][2]; !wrapper && fields.ByNumber(1).Message() == nil {
+	if len(wellKnownFields[md.FullName()]) == 1 && fields.ByNumber(1).Message() == nil { // a wrapper
 		return formatScalar(fields.ByNumber(1), m.Get(fields.ByNumber(1))), nil
 	}
 	b, err := protojson.MarshalOptions{AllowPartial: true, Resolver: t}.Marshal(m.Interface())
@@ -228,12 +229,22 @@ func formatScalar(fd protoreflect.FieldDescriptor, v protoreflect.Value) string 
 		}
 		return strconv.Itoa(int(v.Enum()))
 	case protoreflect.FloatKind:
-		return strconv.FormatFloat(v.Float(), 'g', -1, 32)
+		return formatFloat(v.Float(), 32)
 	case protoreflect.DoubleKind:
-		return strconv.FormatFloat(v.Float(), 'g', -1, 64)
+		return formatFloat(v.Float(), 64)
 	case protoreflect.BytesKind:
 		return base64.URLEncoding.EncodeToString(v.Bytes())
 	default:
 		return v.String()
 	}
+}
+
+func formatFloat(f float64, bits int) string {
+	switch {
+	case math.IsInf(f, 1):
+		return "Infinity"
+	case math.IsInf(f, -1):
+		return "-Infinity"
+	}
+	return strconv.FormatFloat(f, 'g', -1, bits)
 }
