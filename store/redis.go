@@ -55,9 +55,6 @@ type quietRedis struct{}
 
 func (quietRedis) Printf(context.Context, string, ...any) {}
 
-// The logger of go-redis is one for the process, and can only be set safely before its first client.
-func init() { redis.SetLogger(quietRedis{}) }
-
 // OpenRedis returns the store in Redis. It does not connect; errors are about the options.
 func OpenRedis(o RedisOptions) (*Redis, error) {
 	o.complete()
@@ -65,6 +62,7 @@ func OpenRedis(o RedisOptions) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
+	redis.SetLogger(quietRedis{}) // there is one for the whole process
 	base := o.KeyPrefix + ":{" + url.PathEscape(o.Instance) + "}:"
 	return &Redis{
 		o:        o,

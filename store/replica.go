@@ -315,7 +315,7 @@ func (r *Replica) commit(ctx context.Context, state *State, items []Item, actor,
 		c.Epoch = rand.Text()
 	}
 	c.complete()
-	next.head = Head{Epoch: c.Epoch, Revision: c.Base + 1, ID: c.ID, Time: c.Time, Oldest: state.head.Oldest}
+	next.head = Head{Epoch: c.Epoch, Revision: c.Base + 1, ID: c.ID, Time: c.Time}
 	if r.o.Check != nil {
 		if err := r.o.Check(next); err != nil {
 			return nil, fmt.Errorf("store: refused: %w", err)

@@ -175,7 +175,7 @@ func (r *Replica) catchUp(ctx context.Context, known *State, head Head) error {
 	next, err := known.apply(items)
 	if err == nil {
 		newest := revs[len(revs)-1]
-		next.head = Head{Epoch: known.head.Epoch, Revision: newest.Number, ID: newest.ID, Time: newest.Time, Oldest: head.Oldest}
+		next.head = Head{Epoch: known.head.Epoch, Revision: newest.Number, ID: newest.ID, Time: newest.Time}
 		if r.o.Check != nil {
 			err = r.o.Check(next)
 		}

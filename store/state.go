@@ -35,6 +35,7 @@ func NewState(d Dump) (*State, error) {
 		return nil, err
 	}
 	s.head = d.Head
+	s.head.Oldest, s.head.Restored = 0, false
 	return s, nil
 }
 
@@ -53,7 +54,7 @@ func (s *State) Apply(revision uint64, items []Item) (*State, error) {
 // Revision is the revision that this is the view of; 0 if nothing was ever stored.
 func (s *State) Revision() uint64 { return s.head.Revision }
 
-// Head is the head that this is the view of. Its Oldest and Restored are those of the time of the last full load.
+// Head is the head that this is the view of, without Oldest and Restored: those are the store's to say.
 func (s *State) Head() Head { return s.head }
 
 // Time is the time of the last change; zero if nothing was ever stored.

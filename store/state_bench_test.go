@@ -1,0 +1,86 @@
+package store_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/execgate/execgate/store"
+)
+
+// largeDump is the size that the state is built for: 10,000 targets and as many executions.
+func largeDump(t testing.TB) store.Dump {
+	d := store.Dump{Head: store.Head{Epoch: "e", Revision: 1, ID: "c", Time: day}}
+	for i := range 10_000 {
+		target := fmt.Sprintf("3%017d", i)
+		d.Items = append(d.Items, targetItem(t, target, fmt.Sprintf("target %d", i), i),
+			executionItem(t, fmt.Sprintf("request/pkg%d.Service/Method%d", i/100, i), i, []string{target}, nil))
+	}
+	return d
+}
+
+func BenchmarkLoad(b *testing.B) {
+	d := largeDump(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := store.NewState(d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkApplyOne(b *testing.B) {
+	s, err := store.NewState(largeDump(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	item := targetItem(b, fmt.Sprintf("3%017d", 5000), "renamed", 5000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Apply(2, []store.Item{item}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDump(b *testing.B) {
+	s, err := store.NewState(largeDump(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Dump()
+	}
+}
+
+func BenchmarkWriteCopy(b *testing.B) {
+	d := largeDump(b)
+	path := b.TempDir() + "/copy"
+	for b.Loop() {
+		if err := store.WriteCopy(path, "x", d); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkMemory(b *testing.B) {
+	d := largeDump(b)
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s, err := store.NewState(d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(s)
+	}
+	values := 0
+	for _, it := range d.Items {
+		values += len(it.Value)
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc+uint64(values))/1e6, "MB/state")
+}
