@@ -53,9 +53,10 @@ func newTypes(files *protoregistry.Files) *types {
 		t.add(fd.Messages())
 		return true
 	})
-	known := map[protoreflect.FullName]bool{}
+	inspect, lossy := reachable{}, reachable{}
 	for _, m := range t.messages {
-		m.inspect = needsInspection(m.typ.Descriptor(), known)
+		m.inspect = inspect.from(m.typ.Descriptor(), needsInspection)
+		m.lossy = m.inspect || lossy.from(m.typ.Descriptor(), holdsNull)
 	}
 	// The first look-up builds an index, the others only read it.
 	_, _ = t.dynamic.FindExtensionByNumber("", 1)
@@ -70,29 +71,47 @@ func (t *types) add(messages protoreflect.MessageDescriptors) {
 	}
 }
 
-// needsInspection reports whether a message of type md can hold, at any depth, an
-// Any, an extension, or a message whose type is missing. known remembers the
-// answers, across calls.
-func needsInspection(md protoreflect.MessageDescriptor, known map[protoreflect.FullName]bool) bool {
+// needsInspection reports whether md is an Any, can hold an extension, or is a
+// message whose type is missing.
+func needsInspection(md protoreflect.MessageDescriptor) bool {
+	return isMissing(md) || md.FullName() == anyName || md.ExtensionRanges().Len() > 0
+}
+
+// holdsNull reports whether md has a field of google.protobuf.NullValue, all of
+// whose numbers JSON writes as null.
+func holdsNull(md protoreflect.MessageDescriptor) bool {
+	for i := range md.Fields().Len() {
+		if e := md.Fields().Get(i).Enum(); e != nil && e.FullName() == "google.protobuf.NullValue" {
+			return true
+		}
+	}
+	return false
+}
+
+// reachable remembers for message types whether they, or a type that they can
+// hold at any depth, are of some kind.
+type reachable map[protoreflect.FullName]bool
+
+func (r reachable) from(md protoreflect.MessageDescriptor, is func(protoreflect.MessageDescriptor) bool) bool {
 	seen := map[protoreflect.FullName]bool{}
 	var visit func(protoreflect.MessageDescriptor) bool
 	visit = func(md protoreflect.MessageDescriptor) bool {
 		name := md.FullName()
-		if answer, ok := known[name]; ok {
+		if answer, ok := r[name]; ok {
 			return answer
 		}
 		if seen[name] {
 			return false
 		}
 		seen[name] = true
-		if isMissing(md) || name == anyName || md.ExtensionRanges().Len() > 0 {
-			known[name] = true
+		if is(md) {
+			r[name] = true
 			return true
 		}
 		fields := md.Fields()
 		for i := range fields.Len() {
 			if sub := fields.Get(i).Message(); sub != nil && visit(sub) {
-				known[name] = true
+				r[name] = true
 				return true
 			}
 		}
@@ -101,9 +120,9 @@ func needsInspection(md protoreflect.MessageDescriptor, known map[protoreflect.F
 	if visit(md) {
 		return true
 	}
-	// Everything reachable was visited and nothing of it needs inspection.
+	// Everything reachable was visited.
 	for name := range seen {
-		known[name] = false
+		r[name] = false
 	}
 	return false
 }
