@@ -174,6 +174,9 @@ func (p *Proxy) writeHeader(op *operation, res *http.Response) {
 	if len(op.announced) > 0 {
 		slices.Sort(op.announced)
 		header["Trailer"] = []string{strings.Join(op.announced, ", ")}
+		if op.r.ProtoMajor == 1 {
+			delete(header, "Content-Length") // HTTP/1.1 has trailers in chunked coding only.
+		}
 	}
 	p.cors.onAnswer(header, op.r)
 	leaveOut(header, "Date")
