@@ -17,7 +17,8 @@ import (
 const (
 	loadTimeout    = 15 * time.Second
 	commitAttempts = 3
-	logPage        = 100 // revisions read at once
+	logPage        = 100             // revisions read at once
+	watchCheck     = 5 * time.Second // between looks at an idle subscription
 )
 
 var (
@@ -35,7 +36,9 @@ var (
 //
 // The keys of an instance: prefix:{instance}:head (hash), :items (hash, "kind/id" to value), :log (stream, one entry per
 // revision, whose id is the number), and the channel :changes. They must not be edited by hand, nor evicted: a store
-// whose items do not match its head answers [ErrDamaged].
+// whose items do not match its head answers [ErrDamaged]. A Redis user needs these keys and this channel, and the
+// command categories read, write, scripting, transaction, connection and pubsub; without the channel, changes are found
+// by polling alone.
 type Redis struct {
 	o        RedisOptions
 	client   redis.UniversalClient
@@ -339,7 +342,7 @@ func (s *Redis) revisions(ctx context.Context, after uint64, limit int) ([]Revis
 func (s *Redis) Watch(ctx context.Context, notify func(revision uint64)) error {
 	sub := s.client.Subscribe(ctx, s.channel)
 	defer sub.Close()
-	events := sub.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(time.Second))
+	events := sub.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(watchCheck))
 	for {
 		select {
 		case <-ctx.Done():

@@ -143,6 +143,30 @@ func TestRedisConnections(t *testing.T) {
 			t.Fatalf("got error %v without a client certificate", err)
 		}
 	})
+	t.Run("a user with as few rights as documented", func(t *testing.T) {
+		t.Parallel()
+		r := testkit.StartRedis(t, testkit.RedisOptions{})
+		for _, user := range []string{
+			"full on >secret ~execgate:* &execgate:* -@all +@read +@write +@scripting +@transaction +@connection +@pubsub",
+			"silent on >secret ~other:* resetchannels -@all +@read +@write +@scripting +@transaction +@connection +@pubsub",
+		} {
+			args := []any{"acl", "setuser"}
+			for _, word := range strings.Fields(user) {
+				args = append(args, word)
+			}
+			if err := r.Client().Do(t.Context(), args...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exercise(t, store.RedisOptions{URL: r.URL, Username: "full", Password: "secret"})
+
+		// Without the channel the poll remains.
+		o := store.RedisOptions{URL: r.URL, Username: "silent", Password: "secret", KeyPrefix: "other"}
+		one := startReplica(t, openRedis(t, o), store.ReplicaOptions{})
+		two := startReplica(t, openRedis(t, o), store.ReplicaOptions{})
+		put(t, one, "1", "a")
+		within(t, time.Second, "the poll", sees(two, "1"))
+	})
 	t.Run("sentinel, over a failover", func(t *testing.T) {
 		t.Parallel()
 		r := testkit.StartRedisSentinel(t, testkit.RedisOptions{Password: "secret"})
@@ -153,6 +177,8 @@ func TestRedisConnections(t *testing.T) {
 		eventually(t, "the replica to have the commit", func() bool {
 			return replica.HLen(t.Context(), "execgate:{default}:items").Val() == 1
 		})
+		gateway := startReplica(t, openRedis(t, o), store.ReplicaOptions{})
+		equal(t, gateway.State().Revision(), 1)
 		r.Master.Kill()
 		eventually(t, "a commit after the failover", func() bool {
 			_, err := s.Commit(t.Context(), store.Commit{Base: 1, Items: []store.Item{{Kind: "k", ID: "b", Value: []byte("2")}}})
@@ -161,6 +187,9 @@ func TestRedisConnections(t *testing.T) {
 		if d, err := s.Load(t.Context()); err != nil || d.Revision != 2 || len(d.Items) != 2 {
 			t.Fatalf("load: %+v, %v", d, err)
 		}
+		within(t, 6*time.Second, "the replica to follow the new master", func() bool {
+			return gateway.Up() && gateway.State().Revision() == 2
+		})
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/execgate/execgate/internal/testkit"
 	"github.com/execgate/execgate/store"
 )
 
@@ -83,4 +84,54 @@ func BenchmarkMemory(b *testing.B) {
 		values += len(it.Value)
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc+uint64(values))/1e6, "MB/state")
+}
+
+// BenchmarkReplica starts a replica of a full store, and changes one target of it, over both backends.
+func BenchmarkReplica(b *testing.B) {
+	open := map[string]func(b *testing.B) store.Store{
+		"embedded": func(b *testing.B) store.Store { return openEmbedded(b, b.TempDir()+"/store.db") },
+		"redis": func(b *testing.B) store.Store {
+			return openRedis(b, store.RedisOptions{URL: testkit.StartRedis(b, testkit.RedisOptions{}).URL})
+		},
+		"redis with AOF": func(b *testing.B) store.Store {
+			return openRedis(b, store.RedisOptions{URL: testkit.StartRedis(b, testkit.RedisOptions{AOF: true}).URL})
+		},
+	}
+	for _, name := range []string{"embedded", "redis", "redis with AOF"} {
+		s := open[name](b)
+		if _, err := s.Commit(b.Context(), store.Commit{Items: largeDump(b).Items}); err != nil {
+			b.Fatal(err)
+		}
+		b.Run("start/"+name, func(b *testing.B) {
+			for b.Loop() {
+				r := store.NewReplica(s, store.ReplicaOptions{})
+				if err := r.Start(b.Context()); err != nil || len(r.State().Targets()) != 10_000 {
+					b.Fatal(err)
+				}
+				stopReplica(b, r)
+			}
+		})
+		b.Run("update/"+name, func(b *testing.B) {
+			r := store.NewReplica(s, store.ReplicaOptions{})
+			if err := r.Start(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			defer stopReplica(b, r)
+			for n := 0; b.Loop(); n++ {
+				put(b, r, fmt.Sprintf("3%017d", 5000), fmt.Sprint("renamed ", n))
+			}
+		})
+		b.Run("fresh/"+name, func(b *testing.B) {
+			r := store.NewReplica(s, store.ReplicaOptions{})
+			if err := r.Start(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			defer stopReplica(b, r)
+			for b.Loop() {
+				if _, err := r.Fresh(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
