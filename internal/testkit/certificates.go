@@ -29,8 +29,8 @@ type Certificates struct {
 // NewCertificates makes certificates for the given host names and addresses;
 // for localhost and the loopback addresses if there are none. They are valid
 // for an hour and go with the test.
-func NewCertificates(t testing.TB, hosts ...string) *Certificates {
-	t.Helper()
+func NewCertificates(tb testing.TB, hosts ...string) *Certificates {
+	tb.Helper()
 	if len(hosts) == 0 {
 		hosts = []string{"localhost", "127.0.0.1", "::1"}
 	}
@@ -40,8 +40,8 @@ func NewCertificates(t testing.TB, hosts ...string) *Certificates {
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	caKey := newKey(t)
-	caDER := sign(t, ca, ca, caKey, caKey)
+	caKey := newKey(tb)
+	caDER := sign(tb, ca, ca, caKey, caKey)
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: hosts[0]},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
@@ -54,52 +54,52 @@ func NewCertificates(t testing.TB, hosts ...string) *Certificates {
 			leaf.DNSNames = append(leaf.DNSNames, h)
 		}
 	}
-	key := newKey(t)
-	der := sign(t, leaf, ca, key, caKey)
+	key := newKey(tb)
+	der := sign(tb, leaf, ca, key, caKey)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatalf("encode key: %v", err)
+		tb.Fatalf("encode key: %v", err)
 	}
 	pool := x509.NewCertPool()
 	parsed, err := x509.ParseCertificate(caDER)
 	if err != nil {
-		t.Fatalf("parse certificate: %v", err)
+		tb.Fatalf("parse certificate: %v", err)
 	}
 	pool.AddCert(parsed)
 
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	return &Certificates{
-		CAFile:   writePEM(t, dir, "ca.pem", "CERTIFICATE", caDER),
-		CertFile: writePEM(t, dir, "server.pem", "CERTIFICATE", der),
-		KeyFile:  writePEM(t, dir, "server.key", "PRIVATE KEY", keyDER),
+		CAFile:   writePEM(tb, dir, "ca.pem", "CERTIFICATE", caDER),
+		CertFile: writePEM(tb, dir, "server.pem", "CERTIFICATE", der),
+		KeyFile:  writePEM(tb, dir, "server.key", "PRIVATE KEY", keyDER),
 		Server:   &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		Client:   &tls.Config{RootCAs: pool},
 	}
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatalf("make key: %v", err)
+		tb.Fatalf("make key: %v", err)
 	}
 	return key
 }
 
-func sign(t testing.TB, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
-	t.Helper()
+func sign(tb testing.TB, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
+	tb.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, parentKey)
 	if err != nil {
-		t.Fatalf("sign certificate: %v", err)
+		tb.Fatalf("sign certificate: %v", err)
 	}
 	return der
 }
 
-func writePEM(t testing.TB, dir, name, kind string, der []byte) string {
-	t.Helper()
+func writePEM(tb testing.TB, dir, name, kind string, der []byte) string {
+	tb.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatalf("write certificate: %v", err)
+		tb.Fatalf("write certificate: %v", err)
 	}
 	return path
 }

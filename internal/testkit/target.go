@@ -66,7 +66,7 @@ type Target struct {
 	// URL is where it listens, without a path.
 	URL string
 
-	t      testing.TB
+	tb     testing.TB
 	key    string
 	server *httptest.Server
 
@@ -81,9 +81,9 @@ type Target struct {
 
 // NewTarget starts a target on a free loopback port. It answers every request
 // with an empty 200 until it is told otherwise.
-func NewTarget(t testing.TB, o TargetOptions) *Target {
-	t.Helper()
-	target := &Target{t: t, key: o.SigningKey, scripts: map[string][]Answer{}, release: make(chan struct{})}
+func NewTarget(tb testing.TB, o TargetOptions) *Target {
+	tb.Helper()
+	target := &Target{tb: tb, key: o.SigningKey, scripts: map[string][]Answer{}, release: make(chan struct{})}
 	target.changed = sync.NewCond(&target.mu)
 	target.server = httptest.NewUnstartedServer(http.HandlerFunc(target.serve))
 	if o.Certificates != nil {
@@ -93,7 +93,7 @@ func NewTarget(t testing.TB, o TargetOptions) *Target {
 		target.server.Start()
 	}
 	target.URL = target.server.URL
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		target.Release()
 		target.server.CloseClientConnections()
 		target.server.Close()
@@ -152,9 +152,9 @@ func (t *Target) Forget() {
 // Wait returns the requests as soon as there are n. When they do not come in
 // time, the test fails.
 func (t *Target) Wait(n int, timeout time.Duration) []TargetRequest {
-	t.t.Helper()
+	t.tb.Helper()
 	if !t.wait(timeout, func() bool { return len(t.requests) >= n }) {
-		t.t.Fatalf("target got %d requests within %v, want %d", len(t.Requests()), timeout, n)
+		t.tb.Fatalf("target got %d requests within %v, want %d", len(t.Requests()), timeout, n)
 	}
 	return t.Requests()
 }
@@ -162,9 +162,9 @@ func (t *Target) Wait(n int, timeout time.Duration) []TargetRequest {
 // WaitLeft waits until n callers went away while their request was delayed or
 // hung. When they do not in time, the test fails.
 func (t *Target) WaitLeft(n int, timeout time.Duration) {
-	t.t.Helper()
+	t.tb.Helper()
 	if !t.wait(timeout, func() bool { return t.left >= n }) {
-		t.t.Fatalf("not %d callers of the target went away within %v", n, timeout)
+		t.tb.Fatalf("not %d callers of the target went away within %v", n, timeout)
 	}
 }
 

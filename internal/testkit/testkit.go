@@ -20,9 +20,10 @@ func Main(m *testing.M, options ...goleak.Option) {
 
 // Logger returns a logger whose lines appear in the log of the test, from debug
 // level up. What comes after the end of the test is dropped.
-func Logger(t testing.TB) *slog.Logger {
-	w := &logWriter{t: t}
-	t.Cleanup(w.end)
+func Logger(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	w := &logWriter{tb: tb}
+	tb.Cleanup(w.end)
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		Level: slog.LevelDebug,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
@@ -38,15 +39,16 @@ func Logger(t testing.TB) *slog.Logger {
 // test that is over panics.
 type logWriter struct {
 	mu   sync.Mutex // guards what follows
-	t    testing.TB
+	tb   testing.TB
 	over bool
 }
 
+// Write hands on one line.
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.over {
-		w.t.Log(string(bytes.TrimRight(line, "\n")))
+		w.tb.Log(string(bytes.TrimRight(line, "\n")))
 	}
 	return len(line), nil
 }
@@ -60,18 +62,18 @@ func (w *logWriter) end() {
 // FreePort returns a loopback port that nobody listened on a moment ago. Where
 // a server can be told to take port 0, that is better: nothing keeps another
 // process from taking the port first.
-func FreePort(t testing.TB) string {
-	t.Helper()
-	_, port, _ := net.SplitHostPort(FreeAddr(t))
+func FreePort(tb testing.TB) string {
+	tb.Helper()
+	_, port, _ := net.SplitHostPort(FreeAddr(tb))
 	return port
 }
 
 // FreeAddr returns a loopback address with a free port; see FreePort.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func FreeAddr(tb testing.TB) string {
+	tb.Helper()
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+		tb.Fatalf("find a free port: %v", err)
 	}
 	defer ln.Close()
 	return ln.Addr().String()

@@ -44,6 +44,7 @@ type connectInterceptor struct {
 	server *Server
 }
 
+// WrapUnary lets a call in, and shows it.
 func (i *connectInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		c := connectCall(ctx, req.Header())
@@ -61,10 +62,12 @@ func (i *connectInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc
 	}
 }
 
+// WrapStreamingClient does nothing: nobody is called from here.
 func (i *connectInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
+// WrapStreamingHandler lets a stream in, and shows its messages.
 func (i *connectInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		c := connectCall(ctx, conn.RequestHeader())
@@ -89,6 +92,7 @@ type watchedConn struct {
 	saw func(msg any)
 }
 
+// Receive reads one message.
 func (w *watchedConn) Receive(m any) error {
 	if err := w.StreamingHandlerConn.Receive(m); err != nil {
 		return err
@@ -152,10 +156,12 @@ type connectStreams struct {
 	streams
 }
 
+// Count counts, one message per number.
 func (c *connectStreams) Count(ctx context.Context, req *demopb.CountRequest, out *connect.ServerStream[demopb.CountResponse]) error {
 	return c.count(ctx, req, out.Send)
 }
 
+// Sum adds up what it is sent.
 func (c *connectStreams) Sum(ctx context.Context, in *connect.ClientStream[demopb.SumRequest]) (*demopb.SumResponse, error) {
 	return c.sum(ctx, func() (*demopb.SumRequest, error) {
 		if in.Receive() {
@@ -168,6 +174,7 @@ func (c *connectStreams) Sum(ctx context.Context, in *connect.ClientStream[demop
 	})
 }
 
+// Chat answers every message as it comes.
 func (c *connectStreams) Chat(ctx context.Context, both *connect.BidiStream[demopb.ChatRequest, demopb.ChatResponse]) error {
 	return c.chat(ctx, both.Receive, both.Send)
 }

@@ -170,8 +170,10 @@ type watchedStream struct {
 	saw func(msg any)
 }
 
+// Context is the one that the services expect.
 func (w *watchedStream) Context() context.Context { return w.ctx }
 
+// RecvMsg reads one message.
 func (w *watchedStream) RecvMsg(m any) error {
 	if err := w.ServerStream.RecvMsg(m); err != nil {
 		return err

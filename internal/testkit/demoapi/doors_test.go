@@ -475,7 +475,8 @@ func listV1Alpha(ctx context.Context, conn *grpc.ClientConn) error {
 	if err != nil {
 		return err
 	}
-	_ = stream.Send(&reflectionv1alpha.ServerReflectionRequest{MessageRequest: &reflectionv1alpha.ServerReflectionRequest_ListServices{}})
+	_ = stream.Send(&reflectionv1alpha.ServerReflectionRequest{ //nolint:staticcheck // servers that have nothing newer exist
+		MessageRequest: &reflectionv1alpha.ServerReflectionRequest_ListServices{}})
 	_, err = stream.Recv()
 	return err
 }

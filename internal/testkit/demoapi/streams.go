@@ -179,10 +179,12 @@ type grpcStreams struct {
 	streams
 }
 
+// Count counts, one message per number.
 func (g *grpcStreams) Count(req *demopb.CountRequest, out grpc.ServerStreamingServer[demopb.CountResponse]) error {
 	return g.count(out.Context(), req, out.Send)
 }
 
+// Sum adds up what it is sent.
 func (g *grpcStreams) Sum(in grpc.ClientStreamingServer[demopb.SumRequest, demopb.SumResponse]) error {
 	resp, err := g.sum(in.Context(), in.Recv)
 	if err != nil {
@@ -191,6 +193,7 @@ func (g *grpcStreams) Sum(in grpc.ClientStreamingServer[demopb.SumRequest, demop
 	return in.SendAndClose(resp)
 }
 
+// Chat answers every message as it comes.
 func (g *grpcStreams) Chat(both grpc.BidiStreamingServer[demopb.ChatRequest, demopb.ChatResponse]) error {
 	return g.chat(both.Context(), both.Recv, both.Send)
 }
@@ -208,30 +211,37 @@ func routed(method string, req *demopb.BookRequest) (*demopb.BookResponse, error
 	}, nil
 }
 
+// GetBook has a path of several segments, and a second route.
 func (r *routes) GetBook(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("GetBook", req)
 }
 
+// ListBooks has a variable between fixed segments.
 func (r *routes) ListBooks(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("ListBooks", req)
 }
 
+// NewestBook has a fixed path where another route has a variable.
 func (r *routes) NewestBook(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("NewestBook", req)
 }
 
+// GetFile has a path of any depth.
 func (r *routes) GetFile(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("GetFile", req)
 }
 
+// CreateBook has one field as its body, and one as its answer.
 func (r *routes) CreateBook(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("CreateBook", req)
 }
 
+// UpdateBook has a second route with another verb and body.
 func (r *routes) UpdateBook(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("UpdateBook", req)
 }
 
+// ArchiveBook has a path that ends in a verb.
 func (r *routes) ArchiveBook(_ context.Context, req *demopb.BookRequest) (*demopb.BookResponse, error) {
 	return routed("ArchiveBook", req)
 }
