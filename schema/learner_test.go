@@ -468,7 +468,9 @@ func TestTheCacheOutlivesTheProcess(t *testing.T) {
 	}
 	u.server.Stop()
 
-	again, err := schema.NewLearner(schema.LearnerOptions{Reflection: h2c(u.addr), CachePath: path})
+	again, err := schema.NewLearner(schema.LearnerOptions{
+		Reflection: h2c(u.addr), CachePath: path, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -527,6 +529,7 @@ func TestFollowsADescriptorSetFile(t *testing.T) {
 	first := next(t, changes)
 	// Touched, but the same.
 	write(parse(t), time.Unix(2000, 0))
+	eventually(t, "no error", func() bool { return l.Err() == nil })
 	// Broken: what is known stays.
 	if err := os.WriteFile(path, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
@@ -547,7 +550,9 @@ func TestFollowsADescriptorSetFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	again, err := schema.NewLearner(schema.LearnerOptions{DescriptorSetPath: path, CachePath: filepath.Join(dir, "cache")})
+	again, err := schema.NewLearner(schema.LearnerOptions{
+		DescriptorSetPath: path, CachePath: filepath.Join(dir, "cache"), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

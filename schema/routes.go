@@ -396,7 +396,7 @@ func verbIndex(path string) int {
 		case '/':
 			return 0
 		case ':':
-			if path[i-1] == '/' {
+			if path[i-1] == '/' || i == len(path)-1 {
 				return 0
 			}
 			return i
