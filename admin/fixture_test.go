@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -160,7 +161,7 @@ func (f *fixture) executionV3(c *actionv3.Condition) *actionv3.GetExecution {
 func newTarget(name string) *actionv3.CreateTargetRequest {
 	return &actionv3.CreateTargetRequest{Target: &actionv3.Target{
 		Name:       name,
-		TargetType: &actionv3.Target_RestWebhook{RestWebhook: &actionv3.SetRESTWebhook{Url: "https://hooks.example.com/" + strings.ToLower(strings.ReplaceAll(name, " ", "-"))}},
+		TargetType: &actionv3.Target_RestWebhook{RestWebhook: &actionv3.SetRESTWebhook{Url: "https://hooks.example.com/" + url.PathEscape(strings.ToLower(name))}},
 		Timeout:    durationpb.New(10 * time.Second),
 	}}
 }
