@@ -245,8 +245,9 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// warn logs what went wrong while something was being ended.
 func (a *App) warn(doing string, err error) {
 	if err != nil {
-		a.logger.Warn(doing, "error", err)
+		a.logger.Warn("not ended in good order", "doing", doing, "error", err)
 	}
 }
