@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/execgate/execgate/store"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/execgate/execgate/store"
 )
 
 var day = time.Date(2026, 7, 1, 12, 0, 0, 123, time.UTC)

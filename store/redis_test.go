@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/execgate/execgate/internal/testkit"
 	"github.com/execgate/execgate/store"
 	"github.com/execgate/execgate/store/storetest"
-	"github.com/redis/go-redis/v9"
 )
 
 var noContext = context.Background()

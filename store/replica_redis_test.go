@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/execgate/execgate/internal/testkit"
 	"github.com/execgate/execgate/store"
-	"github.com/redis/go-redis/v9"
 )
 
 var stateKeys = []string{"execgate:{default}:head", "execgate:{default}:items", "execgate:{default}:log"}

@@ -117,7 +117,7 @@ func (r *Replica) load(ctx context.Context, lost *State, why string) error {
 			return fmt.Errorf("%w: became empty", ErrConflict)
 		}
 		r.keepPrevious(lost)
-		r.log.Error("store: "+why+"; following it", "revision", d.Revision, "revision_before", lost.head.Revision,
+		r.log.Error("store: not what it was; following it", "how", why, "revision", d.Revision, "revision_before", lost.head.Revision,
 			"previous_kept_in", r.previousPath())
 	}
 	r.publish(next)

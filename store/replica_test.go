@@ -227,11 +227,10 @@ func TestOneNameOneWinner(t *testing.T) {
 		}
 		won := 0
 		for range clients {
-			switch err := <-results; err {
-			case nil:
+			switch err := <-results; {
+			case err == nil:
 				won++
-			case taken:
-			default:
+			case !errors.Is(err, taken):
 				t.Errorf("update: %v", err)
 			}
 		}

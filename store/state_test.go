@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/execgate/execgate/store"
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/execgate/execgate/store"
 )
 
 func targetItem(t testing.TB, id, name string, created int) store.Item {
