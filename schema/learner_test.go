@@ -510,11 +510,8 @@ func TestFollowsADescriptorSetFile(t *testing.T) {
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	eventually(t, "an error", func() bool { return l.Err() != nil })
-	write := func(set *descriptorpb.FileDescriptorSet, at time.Time) {
-		b, err := proto.Marshal(set)
-		if err != nil {
-			t.Fatal(err)
-		}
+	writeBytes := func(b []byte, at time.Time) {
+		t.Helper()
 		if err := os.WriteFile(path+".new", b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -525,23 +522,34 @@ func TestFollowsADescriptorSetFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	write := func(set *descriptorpb.FileDescriptorSet, at time.Time) {
+		t.Helper()
+		b, err := proto.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeBytes(b, at)
+	}
 	write(parse(t), time.Unix(1000, 0))
 	first := next(t, changes)
 	// Touched, but the same.
 	write(parse(t), time.Unix(2000, 0))
 	eventually(t, "no error", func() bool { return l.Err() == nil })
 	// Broken: what is known stays.
-	if err := os.WriteFile(path, []byte("rubbish"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeBytes([]byte("rubbish"), time.Unix(2500, 0))
 	eventually(t, "an error", func() bool { return l.Err() != nil })
 	if l.Current() != first {
 		t.Error("a broken file changed the schema")
 	}
 	write(withFile(t, "syntax=\"proto3\"; package extra.v1; message M {} service S { rpc New(M) returns (M); }"), time.Unix(3000, 0))
-	if s := next(t, changes); s.Method("/extra.v1.S/New") == nil {
+	last := next(t, changes)
+	if last.Method("/extra.v1.S/New") == nil {
 		t.Error("the new method is not known")
 	}
+	eventually(t, "the cache is written", func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, "cache"))
+		return err == nil && string(b) == string(last.DescriptorSet())
+	})
 	if n := log.count("schema not learned"); n != 2 {
 		t.Errorf("%d lines about two faults", n)
 	}

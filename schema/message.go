@@ -95,8 +95,9 @@ type Message struct {
 	before   protoreflect.Message // as it came in; never changed
 	after    protoreflect.Message // current content; the same value as before while unchanged
 	json     []byte               // JSON of after, when asked for already
-	// fits refuses content that could not be sent on, nil if everything can.
-	fits func(after protoreflect.Message) error
+	// adapt adds to a replacement what its place cannot leave unsaid, and fits
+	// refuses one that has no place. Nil if there is nothing of the kind.
+	adapt, fits func(next protoreflect.Message) error
 }
 
 // Type returns the type of the message.
@@ -134,6 +135,11 @@ func (m *Message) Replace(json []byte) error {
 		return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
 	}
 	m.typ.types.keepUnknown(m.after, next)
+	if m.adapt != nil {
+		if err := m.adapt(next); err != nil {
+			return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+		}
+	}
 	if proto.Equal(m.after.Interface(), next.Interface()) {
 		return nil
 	}

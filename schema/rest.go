@@ -47,7 +47,8 @@ func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, e
 		req.pairs = pairs
 	}
 	req.Message = &Message{typ: t, body: body, before: content, after: content}
-	req.Message.fits = func(after protoreflect.Message) error {
+	req.adapt = func(next protoreflect.Message) error { return r.adapt(content, next) }
+	req.fits = func(after protoreflect.Message) error {
 		_, _, _, err := req.encode(after)
 		return err
 	}
@@ -167,6 +168,29 @@ func (r *rule) setVariable(m protoreflect.Message, v boundVariable, s string) er
 		return nil
 	}
 	return t.populate(m, queryTarget{fields: v.fields}, s, false)
+}
+
+// adapt makes present in next what a path always says: the messages that hold a
+// variable's field, and the field itself where the path says an empty value.
+func (r *rule) adapt(before, next protoreflect.Message) error {
+	for _, v := range r.vars {
+		b, n := before, next
+		for i, fd := range v.fields {
+			if of := fd.ContainingOneof(); of != nil {
+				if set := n.WhichOneof(of); set != nil && set.Number() != fd.Number() {
+					return fmt.Errorf("path variable %q: another field of its oneof is set", v.name())
+				}
+			}
+			if i < len(v.fields)-1 {
+				b, n = b.Get(fd).Message(), n.Mutable(fd).Message()
+			} else if fd.HasPresence() && b.Has(fd) && !n.Has(fd) {
+				if s, err := r.variableText(before, v); err == nil && s == "" {
+					n.Set(fd, b.Get(fd))
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // clearPath clears a field, wherever it is.
