@@ -125,7 +125,7 @@ func wrap(what string, err error) error {
 //
 // Headers of the call and of the target cannot replace what frames or describes
 // the message: Content-*, Host, Connection and its like, Accept-Encoding, and
-// the signature.
+// the signature; nor, where the call has them, webhook-id and what goes with it.
 func (c *Client) Do(ctx context.Context, call Call) (Result, error) {
 	start := time.Now()
 	res, err := c.do(ctx, call)
@@ -162,10 +162,13 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, ErrTargetTimeout)
 	defer cancel()
-	status, body, err := c.fetch(ctx, &request{
+	now := time.Now()
+	r := &request{
 		plan: p, payload: payload, header: call.Header,
-		signature: SignatureHeader(p.target.SigningKeys, time.Now(), payload),
-	})
+		signature: SignatureHeader(p.target.SigningKeys, now, payload),
+		delivery:  deliveryHeader(p.target, &call, now, payload),
+	}
+	status, body, err := c.fetch(ctx, r)
 	var failure *Error
 	if err != nil {
 		failure = failed(ctx, status, err)
@@ -174,7 +177,7 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	}
 	v = verdictOf(failure)
 	if failure != nil {
-		return Result{StatusCode: status}, failure
+		return Result{StatusCode: status, RetryAfter: r.retryAfter}, failure
 	}
 	return Result{StatusCode: status, Body: body}, nil
 }

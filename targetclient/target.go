@@ -101,6 +101,9 @@ type Target struct {
 	Headers map[string]string
 	// Disabled is for the caller; the client does not look at it.
 	Disabled bool
+	// StandardWebhooks signs every call as that specification says, beside
+	// SigningKeys. Nil: it does not. Secret.
+	StandardWebhooks *StandardWebhooks
 }
 
 // DefaultTimeout is the timeout of a target that names none.
@@ -165,6 +168,13 @@ type Call struct {
 	// Header holds headers of this call alone; nil is fine. They win over
 	// Target.Headers, and can replace no more than those.
 	Header http.Header
+	// ID names the delivery that the call is an attempt of: it is sent as
+	// webhook-id, together with webhook-timestamp. Empty: neither is sent, unless
+	// the target wants signatures that need them; then the call gets a name of
+	// its own.
+	ID string
+	// Attempt is sent as execgate-attempt with an ID. Zero: it is not sent.
+	Attempt int
 }
 
 // Result is what came back from a call.
@@ -175,4 +185,7 @@ type Result struct {
 	Body []byte
 	// Duration is the time that Do took.
 	Duration time.Duration
+	// RetryAfter is how long an answer other than 2xx asks to wait before the
+	// next call; zero if it does not.
+	RetryAfter time.Duration
 }

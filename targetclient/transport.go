@@ -70,6 +70,9 @@ type request struct {
 	payload   []byte
 	header    http.Header // of the call alone
 	signature string      // "": not signed
+	delivery  http.Header // what names and signs a delivery, in canonical form
+
+	retryAfter time.Duration // what the last answer asked for
 }
 
 // fetch sends the request, follows redirects and reads the answer's body, which
@@ -89,6 +92,7 @@ func (c *Client) fetch(ctx context.Context, r *request) (status int, body []byte
 			body, err := readBody(resp, c.maxResponseBytes)
 			return status, body, err
 		}
+		r.retryAfter = retryAfter(resp.Header, time.Now())
 		discard(resp)
 		next, err := redirect(u, resp)
 		if next == nil || err != nil {
@@ -155,6 +159,7 @@ func (r *request) to(ctx context.Context, u *url.URL, method string) *http.Reque
 		if r.signature != "" {
 			header[SignatureHeaderName] = []string{r.signature}
 		}
+		maps.Copy(header, r.delivery)
 		req.ContentLength = int64(len(r.payload))
 		req.Body = http.NoBody
 		if len(r.payload) > 0 {
