@@ -18,6 +18,8 @@ type patcher struct {
 	// body's to say: what stands in the body of them stays.
 	bound map[string]bool
 	o     protojson.MarshalOptions
+	// nulls says that unset messages are spelled out.
+	nulls bool
 }
 
 // patch returns body, the JSON form of before, as the form of after.
@@ -66,6 +68,10 @@ func firstValue(b []byte) []byte {
 
 func (t *MessageType) newPatcher(style jsonStyle, after protoreflect.Message, bound map[string]bool) (*patcher, []byte, error) {
 	p := &patcher{types: t.types, bound: bound, o: style.options()}
+	p.nulls = p.o.EmitUnpopulated
+	if p.nulls && t.values {
+		p.o.EmitUnpopulated, p.o.EmitDefaultValues = false, true
+	}
 	rendered, err := t.renderStyled(after, p.o)
 	if err != nil {
 		return nil, nil, t.undecodable(err)
@@ -123,8 +129,13 @@ func (p *patcher) object(text, rendered []byte, before, after protoreflect.Messa
 		switch {
 		case p.bound[name], sameField(fd, before, after):
 			out = append(out, m)
+		case isUnsetValue(fd, after):
+			// It has no form: null is a value.
 		case present:
 			m.value = p.field(m.value, next.value, fd, before, after, name+".")
+			out = append(out, m)
+		case p.nulls && fd.Message() != nil && fd.ContainingOneof() == nil:
+			m.value = []byte("null")
 			out = append(out, m)
 		}
 	}
@@ -137,6 +148,11 @@ func (p *patcher) object(text, rendered []byte, before, after protoreflect.Messa
 		out = append(out, m)
 	}
 	return appendObject(nil, out)
+}
+
+// isUnsetValue reports whether fd is a google.protobuf.Value that m does not have.
+func isUnsetValue(fd protoreflect.FieldDescriptor, m protoreflect.Message) bool {
+	return fd.Message() != nil && !fd.IsList() && fd.Message().FullName() == valueName && !m.Has(fd)
 }
 
 // sameField reports whether a field is the same in both messages.

@@ -30,6 +30,9 @@ type MessageType struct {
 	inspect bool
 	// lossy says that two different messages of the type can have the same JSON.
 	lossy bool
+	// values says that the type can hold a field of google.protobuf.Value, which
+	// protojson cannot spell out as unset.
+	values bool
 }
 
 // Name returns the full name of the type: "pkg.Message".

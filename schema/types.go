@@ -53,9 +53,10 @@ func newTypes(files *protoregistry.Files) *types {
 		t.add(fd.Messages())
 		return true
 	})
-	inspect, lossy := reachable{}, reachable{}
+	inspect, lossy, values := reachable{}, reachable{}, reachable{}
 	for _, m := range t.messages {
 		m.inspect = inspect.from(m.typ.Descriptor(), needsInspection)
+		m.values = values.from(m.typ.Descriptor(), holdsValue)
 		m.lossy = m.inspect || lossy.from(m.typ.Descriptor(), holdsNull)
 	}
 	// The first look-up builds an index, the others only read it.
@@ -86,6 +87,17 @@ func holdsNull(md protoreflect.MessageDescriptor) bool {
 		}
 	}
 	return false
+}
+
+// holdsValue reports whether md has a single field of google.protobuf.Value.
+func holdsValue(md protoreflect.MessageDescriptor) bool {
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		if !fd.IsList() && fd.Message() != nil && fd.Message().FullName() == valueName {
+			return true
+		}
+	}
+	return md.FullName() == anyName
 }
 
 // reachable remembers for message types whether they, or a type that they can
