@@ -10,10 +10,12 @@ import (
 // inbound is a client's request body on its way upstream. The transport reads and closes it on its own goroutine,
 // perhaps for longer than the handler runs, so the handler keeps the last word: after finish nothing is read.
 type inbound struct {
-	r    *http.Request
-	out  *http.Request // gets trailers that the client sends without announcing them
-	head []byte        // what was read already, to be sent first
-	rest bool          // the client's body follows head
+	r        *http.Request
+	trailers http.Header // of the outgoing request: gets what the client sends after the body
+	head     []byte      // what was read already, to be sent first
+	rest     bool        // the client's body follows head
+
+	informational *informationalRelay // nil where no 1xx can come
 
 	started  atomic.Bool // something was taken from the client's body for the upstream
 	ended    atomic.Bool // the client's body was read to its end
@@ -23,7 +25,7 @@ type inbound struct {
 
 // newInbound makes r's body the body of out. head is what was read from it before; whole says that head is all of it.
 func newInbound(r, out *http.Request, head []byte, whole bool) *inbound {
-	in := &inbound{r: r, out: out, head: head, rest: !whole}
+	in := &inbound{r: r, trailers: out.Trailer, head: head, rest: !whole}
 	in.ended.Store(whole)
 	out.Body = &inboundReader{in: in, head: bytes.NewReader(head)}
 	out.GetBody = func() (io.ReadCloser, error) {
@@ -66,7 +68,9 @@ func (b *inboundReader) Read(p []byte) (int, error) {
 	if !b.in.rest {
 		return 0, io.EOF
 	}
-	b.in.started.Store(true)
+	if !b.in.started.Swap(true) {
+		b.in.informational.proceed()
+	}
 	n, err := b.in.r.Body.Read(p)
 	switch {
 	case err == io.EOF:
@@ -78,12 +82,12 @@ func (b *inboundReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copyTrailers passes on the trailers, which are known once the body has ended. The transport reads out.Trailer on the
+// copyTrailers passes on the trailers, which are known once the body has ended. The transport reads them on the
 // goroutine that reads the body, after its end.
 func (b *inboundReader) copyTrailers() {
 	for name, values := range b.in.r.Trailer {
-		if b.in.out.Trailer != nil && values != nil {
-			b.in.out.Trailer[name] = values
+		if b.in.trailers != nil && values != nil {
+			b.in.trailers[name] = values
 		}
 	}
 }

@@ -382,3 +382,19 @@ func targetsOf(targets ...*scriptedTarget) []*targetclient.Target {
 	}
 	return all
 }
+
+// serveHTTP runs s on a free port until the test ends.
+func serveHTTP(t *testing.T, s *http.Server) (addr string) {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(ln)
+	}()
+	t.Cleanup(func() { _ = s.Close(); <-served })
+	return ln.Addr().String()
+}

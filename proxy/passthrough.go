@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
@@ -74,12 +73,12 @@ func (p *Proxy) roundTrip(op *operation, out *http.Request) (*http.Response, *in
 	}
 	var informational *informationalRelay
 	if !op.needsHTTP2 {
-		informational = &informationalRelay{w: op.w}
+		informational = &informationalRelay{w: op.w, asks: op.r.ProtoMajor == 1 && in != nil && hasToken(op.r.Header["Expect"], "100-continue")}
 		out = out.WithContext(httptrace.WithClientTrace(out.Context(), &httptrace.ClientTrace{
 			Got1xxResponse: informational.relay,
 		}))
 		if in != nil {
-			in.out = out
+			in.informational = informational
 		}
 	}
 	res, err := p.upstream.transport(op).RoundTrip(out)
@@ -92,47 +91,6 @@ func (p *Proxy) roundTrip(op *operation, out *http.Request) (*http.Response, *in
 		op.announced = append(op.announced, name)
 	}
 	return res, in, nil
-}
-
-// maxInformational bounds how many 1xx answers one request may bring.
-const maxInformational = 32
-
-// informationalRelay passes 1xx answers on while the final one has not come.
-type informationalRelay struct {
-	w http.ResponseWriter
-
-	mu   sync.Mutex
-	done bool
-	n    int
-}
-
-func (i *informationalRelay) relay(code int, header textproto.MIMEHeader) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.n++; i.n > maxInformational {
-		return errTooManyInformational
-	}
-	if i.done || code == http.StatusContinue {
-		return nil // The server says 100 itself once the body is asked for, which the transport does now.
-	}
-	h := i.w.Header()
-	for name, values := range header {
-		if !hopByHop(name) {
-			h[name] = values
-		}
-	}
-	i.w.WriteHeader(code)
-	clear(h)
-	return nil
-}
-
-func (i *informationalRelay) stop() {
-	if i == nil {
-		return
-	}
-	i.mu.Lock()
-	i.done = true
-	i.mu.Unlock()
 }
 
 // lingerTimeout is how long a client on HTTP/1.1 may go on sending a request that was answered already, before its

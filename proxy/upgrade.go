@@ -12,9 +12,6 @@ import (
 	"time"
 )
 
-// errTooManyInformational ends an exchange in which the upstream sends 1xx answers without end.
-var errTooManyInformational = errors.New("upstream sends too many informational answers")
-
 // tunnels are the connections that were switched to another protocol. The HTTP server no longer knows them.
 type tunnels struct {
 	mu     sync.Mutex

@@ -1,0 +1,147 @@
+package h2
+
+import "sync"
+
+// Output waits in chunks of fixed size: a buffer that grows would copy everything it holds each time, and would stay
+// as large as its worst moment.
+const (
+	smallChunk = 4 << 10
+	largeChunk = 32 << 10
+)
+
+type chunk struct {
+	buf  []byte
+	r, w int // buf[r:w] is what the chunk holds
+	next *chunk
+}
+
+var smallChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, smallChunk)} }}
+
+var largeChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, largeChunk)} }}
+
+func newChunk(size int) *chunk {
+	if size <= smallChunk {
+		return smallChunks.Get().(*chunk) //nolint:forcetypeassert // The pool makes nothing else.
+	}
+	return largeChunks.Get().(*chunk) //nolint:forcetypeassert // As above.
+}
+
+func (c *chunk) free() {
+	c.r, c.w, c.next = 0, 0, nil
+	if len(c.buf) == smallChunk {
+		smallChunks.Put(c)
+	} else {
+		largeChunks.Put(c)
+	}
+}
+
+// chunkQueue is a queue of bytes.
+type chunkQueue struct {
+	head, tail *chunk
+	size       int
+}
+
+func (q *chunkQueue) empty() bool { return q.size == 0 }
+
+// grow appends a chunk that has room for at least n bytes, if n is no more than largeChunk.
+func (q *chunkQueue) grow(n int) *chunk {
+	if q.tail != nil {
+		n = largeChunk // Where one was filled, more will come.
+	}
+	c := newChunk(n)
+	if q.tail == nil {
+		q.head = c
+	} else {
+		q.tail.next = c
+	}
+	q.tail = c
+	return c
+}
+
+// reserve appends n bytes (at most smallChunk) in one piece and returns them for the caller to fill.
+func (q *chunkQueue) reserve(n int) []byte {
+	t := q.tail
+	if t == nil || len(t.buf)-t.w < n {
+		t = q.grow(n)
+	}
+	b := t.buf[t.w : t.w+n]
+	t.w += n
+	q.size += n
+	return b
+}
+
+// append copies p to the end.
+func (q *chunkQueue) append(p []byte) {
+	q.size += len(p)
+	for len(p) > 0 {
+		t := q.tail
+		if t == nil || t.w == len(t.buf) {
+			t = q.grow(len(p))
+		}
+		n := copy(t.buf[t.w:], p)
+		t.w += n
+		p = p[n:]
+	}
+}
+
+// front is the first piece of at most max bytes.
+func (q *chunkQueue) front(max int) []byte {
+	if q.head == nil {
+		return nil
+	}
+	b := q.head.buf[q.head.r:q.head.w]
+	if len(b) > max {
+		b = b[:max]
+	}
+	return b
+}
+
+// discard takes n bytes off the front. n is no more than front returned.
+func (q *chunkQueue) discard(n int) {
+	c := q.head
+	c.r += n
+	q.size -= n
+	if c.r < c.w {
+		return
+	}
+	if c.next == nil && q.size == 0 {
+		q.head, q.tail = nil, nil
+	} else {
+		q.head = c.next
+	}
+	c.free()
+}
+
+// moveTo appends the first n bytes to dst.
+func (q *chunkQueue) moveTo(dst *chunkQueue, n int) {
+	for n > 0 {
+		p := q.front(n)
+		dst.append(p)
+		n -= len(p)
+		q.discard(len(p))
+	}
+}
+
+// prepend puts what other holds in front, and leaves other empty.
+func (q *chunkQueue) prepend(other *chunkQueue) {
+	if other.head == nil {
+		return
+	}
+	other.tail.next = q.head
+	if q.tail == nil {
+		q.tail = other.tail
+	}
+	q.head = other.head
+	q.size += other.size
+	*other = chunkQueue{}
+}
+
+// clear drops everything.
+func (q *chunkQueue) clear() {
+	for c := q.head; c != nil; {
+		next := c.next
+		c.free()
+		c = next
+	}
+	*q = chunkQueue{}
+}

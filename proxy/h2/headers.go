@@ -1,0 +1,283 @@
+package h2
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// headerTableSize is the size of the HPACK tables on both sides of every connection: the protocol's default.
+const headerTableSize = 4096
+
+// headerReader decodes header blocks. It belongs to the connection's reader.
+type headerReader struct {
+	dec    *hpack.Decoder
+	fields []Field // of the block that was decoded last
+	limit  int
+	size   int
+	over   bool // the list is larger than limit; fields are not all there
+}
+
+func newHeaderReader(limit int) *headerReader {
+	r := &headerReader{limit: limit}
+	r.dec = hpack.NewDecoder(headerTableSize, r.emit)
+	return r
+}
+
+func (r *headerReader) emit(f Field) {
+	r.size += int(f.Size())
+	if r.size > r.limit {
+		// The rest must be decoded all the same, for the table's sake, but needs no strings.
+		r.over = true
+		r.dec.SetEmitEnabled(false)
+		return
+	}
+	r.fields = append(r.fields, f)
+}
+
+// keepFields is how many fields the scratch list may keep room for.
+const keepFields = 128
+
+// decode reads one whole block into r.fields. The error ends the connection.
+func (r *headerReader) decode(block []byte) error {
+	if cap(r.fields) > keepFields {
+		r.fields = nil
+	} else {
+		clear(r.fields)
+		r.fields = r.fields[:0]
+	}
+	r.size, r.over = 0, false
+	r.dec.SetEmitEnabled(true)
+	if _, err := r.dec.Write(block); err != nil {
+		return err
+	}
+	return r.dec.Close()
+}
+
+// What can be wrong with a message, all of it a stream error of type PROTOCOL_ERROR (RFC 9113 8.1.1).
+var (
+	errFieldName     = errors.New("header field name is not valid")
+	errFieldValue    = errors.New("header field value is not valid")
+	errConnection    = errors.New("connection-specific header field")
+	errPseudo        = errors.New("pseudo-header field is unknown, repeated, missing or misplaced")
+	errContentLength = errors.New("content-length is not valid")
+	errPath          = errors.New(":path is not valid")
+	errStatus        = errors.New(":status is not valid")
+)
+
+// nameChars are the characters of a lower-case token (RFC 9110 5.6.2, RFC 9113 8.2.1).
+var nameChars = func() (t [256]bool) {
+	for c := '0'; c <= '9'; c++ {
+		t[c] = true
+	}
+	for c := 'a'; c <= 'z'; c++ {
+		t[c] = true
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] = true
+	}
+	return t
+}()
+
+func validName(name string) bool {
+	for i := range len(name) {
+		if !nameChars[name[i]] {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// validValue allows what net/http allows: no control characters but the tab.
+func validValue(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// checkField looks at one regular field.
+func checkField(f *Field) error {
+	if !validName(f.Name) {
+		return errFieldName
+	}
+	if !validValue(f.Value) {
+		return errFieldValue
+	}
+	switch f.Name {
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return errConnection
+	case "te":
+		if !strings.EqualFold(f.Value, "trailers") {
+			return errConnection
+		}
+	}
+	return nil
+}
+
+// parseLength reads a Content-Length; prior is what an earlier field said, -1 if none did.
+func parseLength(v string, prior int64) (int64, error) {
+	n, err := strconv.ParseUint(v, 10, 63)
+	if err != nil || v[0] == '+' || prior >= 0 && int64(n) != prior {
+		return 0, errContentLength
+	}
+	return int64(n), nil
+}
+
+// readRequest turns the decoded fields into h, or says why they are no request.
+func (r *headerReader) readRequest(h *Head) error {
+	*h = Head{contentLength: -1, conn: h.conn}
+	var seen, authority bool
+	var host string
+	kept := r.fields[:0]
+	for i := range r.fields {
+		f := &r.fields[i]
+		if len(f.Name) > 0 && f.Name[0] == ':' {
+			if seen || !validValue(f.Value) {
+				return errPseudo
+			}
+			var target *string
+			switch f.Name {
+			case ":method":
+				target = &h.method
+			case ":scheme":
+				target = &h.scheme
+			case ":path":
+				target = &h.path
+			case ":authority":
+				if authority {
+					return errPseudo
+				}
+				authority, h.authority = true, f.Value
+				continue
+			default:
+				return errPseudo
+			}
+			if *target != "" || f.Value == "" {
+				return errPseudo
+			}
+			*target = f.Value
+			continue
+		}
+		seen = true
+		if err := checkField(f); err != nil {
+			return err
+		}
+		switch f.Name {
+		case "host":
+			if host == "" {
+				host = f.Value
+			}
+			continue
+		case "content-type":
+			if h.contentType == "" {
+				h.contentType = f.Value
+			}
+		case "content-length":
+			n, err := parseLength(f.Value, h.contentLength)
+			if err != nil {
+				return err
+			}
+			h.contentLength = n
+		}
+		kept = append(kept, *f)
+	}
+	h.fields = kept
+	if h.authority == "" {
+		h.authority = host
+	}
+	return h.check()
+}
+
+// check looks at the pseudo-headers together.
+func (h *Head) check() error {
+	if !validMethod(h.method) {
+		return errPseudo
+	}
+	if h.method == "CONNECT" {
+		if h.scheme != "" || h.path != "" || h.authority == "" {
+			return errPseudo
+		}
+		return nil
+	}
+	if h.scheme != "http" && h.scheme != "https" {
+		return errPseudo
+	}
+	if h.path == "" {
+		return errPseudo
+	}
+	if h.path[0] != '/' && (h.path != "*" || h.method != "OPTIONS") {
+		return errPath
+	}
+	return nil
+}
+
+func validMethod(m string) bool {
+	for i := range len(m) {
+		c := m[i]
+		if !nameChars[c] && (c < 'A' || c > 'Z') {
+			return false
+		}
+	}
+	return m != ""
+}
+
+// response is what a header block of an upstream says.
+type response struct {
+	status        int
+	grpcStatus    string
+	contentLength int64
+	fields        []Field
+}
+
+// readResponse turns the decoded fields into the headers of a response.
+func (r *headerReader) readResponse() (response, error) {
+	res := response{contentLength: -1}
+	if len(r.fields) == 0 || r.fields[0].Name != ":status" {
+		return res, errPseudo
+	}
+	v := r.fields[0].Value
+	if len(v) != 3 || v[0] < '1' || v[0] > '9' || v[1] < '0' || v[1] > '9' || v[2] < '0' || v[2] > '9' {
+		return res, errStatus
+	}
+	res.status = int(v[0]-'0')*100 + int(v[1]-'0')*10 + int(v[2]-'0')
+	if res.status == 101 {
+		return res, errStatus // RFC 9113 8.6
+	}
+	res.fields = r.fields[1:]
+	for i := range res.fields {
+		f := &res.fields[i]
+		if err := checkField(f); err != nil {
+			return res, err
+		}
+		switch f.Name {
+		case "content-length":
+			n, err := parseLength(f.Value, res.contentLength)
+			if err != nil {
+				return res, err
+			}
+			res.contentLength = n
+		case "grpc-status":
+			res.grpcStatus = f.Value
+		}
+	}
+	return res, nil
+}
+
+// readTrailers checks that the decoded fields can be trailers, and returns their grpc-status.
+func (r *headerReader) readTrailers() (grpcStatus string, err error) {
+	for i := range r.fields {
+		f := &r.fields[i]
+		if err := checkField(f); err != nil { // A pseudo-header is no valid name.
+			return "", err
+		}
+		if f.Name == "grpc-status" {
+			grpcStatus = f.Value
+		}
+	}
+	return grpcStatus, nil
+}
