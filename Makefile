@@ -30,9 +30,11 @@ all: build lint test ## build, lint, test
 build: ## build bin/execgate
 	CGO_ENABLED=0 $(GOBUILD) -o bin/execgate ./cmd/execgate
 
-.PHONY: demo
-demo: ## the whole tour in one process, until Ctrl-C (ARGS=--once: end after it)
-	@go run ./cmd/execgate demo $(ARGS)
+.PHONY: demo --once
+demo: ## the whole tour in one process, until Ctrl-C (make demo -- --once: end after it)
+	@go run ./cmd/execgate demo $(filter --once,$(MAKECMDGOALS))
+--once:
+	@:
 
 .PHONY: run
 run: ## serve with config.example.yaml
@@ -48,8 +50,10 @@ lint: bin/golangci-lint ## golangci-lint, with the arrows between packages
 
 .PHONY: generate
 generate: buf-tools ## generate gen/ from proto/
+	rm -rf dist/generated
+	buf generate -o dist/generated
 	rm -rf gen
-	buf generate
+	mv dist/generated/gen gen
 
 .PHONY: checkgenerate
 checkgenerate: buf-tools ## prove that gen/ is what proto/ says
