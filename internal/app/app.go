@@ -55,16 +55,14 @@ type App struct {
 	admin        *admin.Server
 
 	proxyDoor, adminDoor, ops *door
+	proxyServer               *proxy.Server
+	adminServer               *httpServer
 
 	life       atomic.Int32
 	teardown   teardown
 	background sync.WaitGroup
 	doors      sync.WaitGroup
 	failed     chan error
-
-	// calls is what the contexts of all calls descend from; endCalls ends it.
-	calls    context.Context //nolint:containedctx // it is the lifetime of the servers, not of a call
-	endCalls context.CancelFunc
 }
 
 // The metrics are told by everybody.
@@ -94,7 +92,6 @@ func New(o Options) (*App, error) {
 		metrics: metrics.New(o.Build),
 		failed:  make(chan error, 1),
 	}
-	a.calls, a.endCalls = context.WithCancel(context.Background())
 	return a, nil
 }
 
@@ -164,6 +161,11 @@ func (a *App) assemble() error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
+	proxyTLS, err := certificate("proxy.tls", cfg.Proxy.TLS)
+	if err != nil {
+		return err
+	}
+	a.proxyServer = proxy.NewServer(a.proxy, proxy.ServerOptions{TLS: proxyTLS, Logger: a.logger})
 	if err := a.assembleAdmin(); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -241,7 +243,15 @@ func (a *App) assembleAdmin() error {
 		Observer:        a.metrics,
 		Logger:          a.logger,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	adminTLS, err := certificate("admin.tls", a.config.Admin.TLS)
+	if err != nil {
+		return err
+	}
+	a.adminServer = newServer(a.admin.Handler(), adminTLS, a.logger)
+	return nil
 }
 
 // methodsAndServices lists what the upstream offers; known is false while its

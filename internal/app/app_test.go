@@ -3,11 +3,14 @@ package app_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/execgate/execgate/internal/app"
 	"github.com/execgate/execgate/internal/config"
 	"github.com/execgate/execgate/internal/testkit"
+	"github.com/execgate/execgate/internal/testkit/demoapi"
 )
 
 func TestACallIsMatchedRewrittenVetoedOrPassedThrough(t *testing.T) {
@@ -329,5 +333,60 @@ func TestASecondGatewayOnTheSameFileIsRefused(t *testing.T) {
 	}
 	if err := a.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "another process holds the file") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestTLSOnEverySide(t *testing.T) {
+	t.Parallel()
+	certs := testkit.NewCertificates(t, "127.0.0.1", "localhost")
+	api := demoapi.New(demoapi.Options{TLS: certs.Server, Logger: testkit.Logger(t)})
+	addr, err := api.Start(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = api.Stop(context.Background()) })
+
+	c := configuration(t, addr)
+	c.Upstream.URL = "https://" + addr
+	c.Upstream.TLS.CAFile = certs.CAFile
+	c.Upstream.TLS.ServerName = "localhost"
+	c.Proxy.TLS = config.ServerTLS{CertFile: certs.CertFile, KeyFile: certs.KeyFile}
+	c.Admin.TLS = c.Proxy.TLS
+	g := start(t, c).learned()
+
+	client := certs.Client.Clone()
+	secure := func(addr string) *grpc.ClientConn {
+		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(client)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	g.admin = actionpb.NewZITADELActionsClient(secure(g.Addresses().Admin.String()))
+	g.users = userpb.NewUserServiceClient(secure(g.Addresses().Proxy.String()))
+	target := testkit.NewTarget(t, testkit.TargetOptions{Certificates: certs})
+	target.Answer(testkit.Answer{Status: 500})
+	if _, err := g.users.ListUsers(t.Context(), &userpb.ListUsersRequest{}); err != nil {
+		t.Errorf("pass through: %v", err)
+	}
+	g.onRequest(addHumanUser, g.createTarget(interrupting(webhook("guard", target.URL))))
+	// The target's certificate is nobody's that the gateway knows.
+	if _, err := g.users.AddHumanUser(t.Context(), human("ada")); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a target with a strange certificate: %v", err)
+	}
+	until(t, "it counts as a transport error", func() bool {
+		return g.metric(`execgate_target_calls_total{outcome="transport",target="guard"}`) == "1"
+	})
+
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: client}}
+	defer web.CloseIdleConnections()
+	res, err := web.Get("https://" + g.Addresses().Proxy.String() + "/ui/login")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != 200 || res.ProtoMajor != 1 {
+		t.Errorf("HTTP/1.1 over TLS: %s %s", res.Proto, res.Status)
 	}
 }

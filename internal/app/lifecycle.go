@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/execgate/execgate/internal/config"
 )
 
 // life is where an App is in its life.
@@ -65,7 +62,6 @@ func (t *teardown) run(ctx context.Context) {
 func (a *App) Start(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			a.endCalls()
 			a.teardown.run(context.WithoutCancel(ctx))
 			a.doors.Wait()
 		}
@@ -76,7 +72,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.assemble(); err != nil {
 		return err
 	}
-	a.serve(a.ops, a.opsHandler())
+	a.serve(a.ops, newServer(a.opsHandler(), nil, a.logger))
 
 	a.replica.Subscribe(a.configurator.adopt)
 	if err := a.replica.Start(ctx); err != nil {
@@ -94,8 +90,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	a.teardown.add(func(context.Context) { a.client.Close() })
 
-	a.serve(a.adminDoor, a.admin.Handler())
-	a.serve(a.proxyDoor, a.proxy)
+	a.serve(a.adminDoor, a.adminServer)
+	a.serve(a.proxyDoor, a.proxyServer)
 	a.life.Store(int32(serving))
 	a.logger.Info("serving", "version", a.build.Version,
 		"proxy", a.proxyDoor.address(), "admin", a.adminDoor.address(), "ops", a.ops.address(),
@@ -128,9 +124,9 @@ func (a *App) learn(ctx context.Context) error {
 // else happens, and all wrong ones at once.
 func (a *App) listen(ctx context.Context) error {
 	var proxyErr, adminErr, opsErr error
-	a.proxyDoor, proxyErr = openDoor(ctx, "proxy.listen", a.config.Proxy.Listen, a.config.Proxy.TLS, a.logger)
-	a.adminDoor, adminErr = openDoor(ctx, "admin.listen", a.config.Admin.Listen, a.config.Admin.TLS, a.logger)
-	a.ops, opsErr = openDoor(ctx, "ops.listen", a.config.Ops.Listen, config.ServerTLS{}, a.logger)
+	a.proxyDoor, proxyErr = openDoor(ctx, "proxy.listen", a.config.Proxy.Listen)
+	a.adminDoor, adminErr = openDoor(ctx, "admin.listen", a.config.Admin.Listen)
+	a.ops, opsErr = openDoor(ctx, "ops.listen", a.config.Ops.Listen)
 	for _, d := range []*door{a.proxyDoor, a.adminDoor, a.ops} {
 		if d != nil {
 			a.teardown.add(func(context.Context) { d.close() })
@@ -140,11 +136,11 @@ func (a *App) listen(ctx context.Context) error {
 }
 
 // serve answers what comes through a door, in the background.
-func (a *App) serve(d *door, handler http.Handler) {
-	d.server.BaseContext = func(net.Listener) context.Context { return a.calls }
+func (a *App) serve(d *door, s server) {
+	d.server = s
 	a.doors.Go(func() {
-		if err := d.serve(handler); err != nil {
-			a.fail(err)
+		if err := s.Serve(d.listener); err != nil {
+			a.fail(fmt.Errorf("%s: %w", d.key, err))
 		}
 	})
 }
@@ -175,14 +171,11 @@ func (a *App) Stop(ctx context.Context) error {
 	cut := &CutError{}
 	var both sync.WaitGroup
 	a.admin.Close()
-	both.Go(func() { a.warn("stop the admin API", a.adminDoor.server.Shutdown(ctx)) })
-	both.Go(func() { cut.Calls = a.drainProxy(ctx) })
+	both.Go(func() { a.warn("stop the admin API", a.adminServer.Shutdown(ctx)) })
+	both.Go(func() { cut.Calls = a.proxyServer.Drain(ctx) })
 	both.Wait()
 	cut.Deliveries = a.queue.Stop(ctx)
 
-	a.endCalls() // whatever still runs has been counted
-	a.proxyDoor.close()
-	a.adminDoor.close()
 	a.proxy.Close()
 	a.teardown.run(context.WithoutCancel(ctx))
 	a.doors.Wait()
@@ -192,21 +185,6 @@ func (a *App) Stop(ctx context.Context) error {
 	}
 	a.logger.Info("stopped")
 	return nil
-}
-
-// drainProxy stops accepting and waits for the calls in flight. It returns the
-// number of those that are left when ctx ends.
-func (a *App) drainProxy(ctx context.Context) int {
-	if err := a.proxyDoor.server.Shutdown(ctx); err != nil {
-		return a.proxy.InFlight()
-	}
-	// The server does not wait for connections that were handed over (upgrades).
-	for a.proxy.InFlight() > 0 {
-		if !wait(ctx, 10*time.Millisecond) {
-			return a.proxy.InFlight()
-		}
-	}
-	return 0
 }
 
 // Addresses returns those that are listened on, with the ports that the system
@@ -230,18 +208,16 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(failure, a.Stop(context.WithoutCancel(ctx)))
 }
 
-// wait returns after d, true, or when ctx ends, false.
-func wait(ctx context.Context, d time.Duration) bool {
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
 	if d <= 0 {
-		return ctx.Err() == nil
+		return
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 

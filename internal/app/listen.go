@@ -9,39 +9,46 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/execgate/execgate/internal/config"
 )
 
-// door is one listener with the HTTP server behind it.
+// server serves what comes through a listener, until it is closed.
+type server interface {
+	Serve(ln net.Listener) error
+	Close() error
+}
+
+// door is one listener of the gateway. What serves it comes later: all
+// listeners are opened before anything else.
 type door struct {
 	key      string // the key of the configuration, "proxy.listen"
 	listener net.Listener
-	server   *http.Server
+	server   server // nil until it is served
 }
 
 // openDoor listens on an address. The error says what to do.
-func openDoor(ctx context.Context, key, address string, cert config.ServerTLS, logger *slog.Logger) (*door, error) {
-	d := &door{key: key, server: newServer(logger)}
-	if cert.Enabled() {
-		pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: read the certificate: %w", key, err)
-		}
-		d.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
-		d.server.Protocols.SetHTTP2(true)
-		d.server.Protocols.SetUnencryptedHTTP2(false)
-	}
+func openDoor(ctx context.Context, key, address string) (*door, error) {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot listen on %s: %w", key, address, listenHint(key, err))
 	}
-	d.listener = listener
-	return d, nil
+	return &door{key: key, listener: listener}, nil
+}
+
+// certificate reads the certificate of a listener; nil when there is none.
+func certificate(key string, cert config.ServerTLS) (*tls.Config, error) {
+	if !cert.Enabled() {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read the certificate: %w", key, err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
 }
 
 // listenHint puts what an operator can do behind what the system says.
@@ -64,57 +71,46 @@ func listenHint(key string, err error) error {
 	}
 }
 
-// newServer returns a server for HTTP/1.1 and h2c. It bounds what a client can
-// hold without sending anything; a body may take as long as it takes.
-func newServer(logger *slog.Logger) *http.Server {
+// httpServer serves the admin API or ops.
+type httpServer struct{ *http.Server }
+
+// newServer returns a server for HTTP/1.1 and HTTP/2, in the clear or with TLS.
+// It bounds what a client can hold without sending anything.
+func newServer(handler http.Handler, certificate *tls.Config, logger *slog.Logger) *httpServer {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	protocols.SetHTTP2(certificate != nil)
+	protocols.SetUnencryptedHTTP2(certificate == nil)
+	return &httpServer{&http.Server{
+		Handler:           handler,
+		TLSConfig:         certificate,
 		Protocols:         protocols,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       10 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(serverNoise{logger.Handler()}, slog.LevelDebug),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 1000,
-			// A connection that died silently must not hold its streams for ever.
-			SendPingTimeout: time.Minute,
-			PingTimeout:     20 * time.Second,
-		},
-	}
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}}
 }
 
-// serve blocks until the server is shut down.
-func (d *door) serve(handler http.Handler) error {
-	d.server.Handler = handler
+// Serve blocks until the server is shut down or closed, and returns nil then.
+func (s *httpServer) Serve(ln net.Listener) error {
 	var err error
-	if d.server.TLSConfig != nil {
-		err = d.server.ServeTLS(d.listener, "", "")
+	if s.TLSConfig != nil {
+		err = s.ServeTLS(ln, "", "")
 	} else {
-		err = d.server.Serve(d.listener)
+		err = s.Server.Serve(ln)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", d.key, err)
+	return err
 }
 
 func (d *door) address() string { return d.listener.Addr().String() }
 
-// close cuts what is connected.
+// close stops listening and cuts what is connected.
 func (d *door) close() {
-	_ = d.server.Close()
-	_ = d.listener.Close() // a server that never served knows no listener
-}
-
-// serverNoise lets through what net/http's server says, but for the aborts that
-// handlers ask for.
-type serverNoise struct{ slog.Handler }
-
-// Handle drops the record of an http.ErrAbortHandler panic.
-func (h serverNoise) Handle(ctx context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, http.ErrAbortHandler.Error()) {
-		return nil
+	if d.server != nil {
+		_ = d.server.Close()
 	}
-	return h.Handler.Handle(ctx, r)
+	_ = d.listener.Close() // a server that never served knows no listener
 }
