@@ -73,21 +73,6 @@ func (t *MessageType) undecodable(err error) error {
 	return &DecodeError{Type: t.Name(), err: err}
 }
 
-// DecodeError is the error of bytes that are not a message of the expected
-// type. Its text names the type and nothing of the content.
-type DecodeError struct {
-	// Type is the full name of the expected message type.
-	Type string
-
-	err error
-}
-
-// Error implements error.
-func (e *DecodeError) Error() string { return "decode " + e.Type }
-
-// Unwrap returns the decoder's own error. Its text may quote the content.
-func (e *DecodeError) Unwrap() error { return e.err }
-
 // Message is one message of the upstream: what came in, and what is to go out
 // in its place. It is not safe for concurrent use.
 type Message struct {
@@ -125,22 +110,25 @@ func (m *Message) JSON() ([]byte, error) {
 
 // Replace makes json, a protojson form of the message's type, the whole content:
 // fields that it does not name are cleared. Names may be lowerCamel or those of
-// the schema; an unknown name is an error. What the schema does not know survives
-// (see keepUnknown). On error the content stays as it was.
+// the schema; an unknown name is an error. On error, a *ReplaceError, the content
+// stays as it was.
 //
-// A replacement that says what the message said already leaves it unchanged.
+// Fields that the schema does not know survive: at the top level always, in a
+// sub-message when it is there before and after, in map values by key, in list
+// elements by position when the list keeps its length. A replacement that says
+// what the message said already leaves it unchanged.
 func (m *Message) Replace(json []byte) error {
 	if m.json != nil && bytes.Equal(m.json, json) {
 		return nil
 	}
 	next := m.typ.typ.New()
 	if err := m.typ.parse(json, next, false); err != nil {
-		return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+		return &ReplaceError{Type: m.typ.Name(), Reason: withoutValues(err), err: err}
 	}
 	m.typ.types.keepUnknown(m.after, next)
 	if m.adapt != nil {
 		if err := m.adapt(next); err != nil {
-			return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+			return &ReplaceError{Type: m.typ.Name(), Reason: err.Error(), err: err}
 		}
 	}
 	if proto.Equal(m.after.Interface(), next.Interface()) {
@@ -151,7 +139,7 @@ func (m *Message) Replace(json []byte) error {
 	}
 	if m.fits != nil {
 		if err := m.fits(next); err != nil {
-			return fmt.Errorf("replace %s: %w", m.typ.Name(), err)
+			return &ReplaceError{Type: m.typ.Name(), Reason: err.Error(), err: err}
 		}
 	}
 	m.after, m.json = next, nil

@@ -96,8 +96,12 @@ func TestReplaceIsStrict(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Replace([]byte(json)); err == nil {
+			err = m.Replace([]byte(json))
+			if err == nil {
 				t.Fatalf("taken: %s", jsonOf(t, m))
+			}
+			if re := (*schema.ReplaceError)(nil); !errors.As(err, &re) || re.Type != "kitchen.v1.Everything" || re.Reason == "" {
+				t.Errorf("error %v", err)
 			}
 			if m.Changed() {
 				t.Error("changed by a refused replacement")
@@ -106,6 +110,34 @@ func TestReplaceIsStrict(t *testing.T) {
 				t.Error("other bytes after a refused replacement")
 			}
 		})
+	}
+}
+
+func TestErrorsNameFieldsAndNoValues(t *testing.T) {
+	t.Parallel()
+	typ := messageType(t, kitchen(t), "kitchen.v1.Everything")
+	m, err := typ.Decode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for json, want := range map[string]string{
+		`{"nope":1}`:                       `(line 1:2) unknown field "nope"`,
+		`{"i32":"secret"}`:                 `(line 1:8) invalid value for int32 field i32`,
+		`{"favouriteColor":"secret"}`:      `(line 1:19) invalid value for enum field favouriteColor`,
+		`{"text":secret}`:                  `(line 1:9) not the JSON that the type takes`,
+		`secret`:                           `(line 1:1) not the JSON that the type takes`,
+		`"secret"`:                         `(line 1:1) not the JSON that the type takes`,
+		`{"createdAt":"secret"}`:           `(line 1:14) not the JSON that the type takes`,
+		`{"packed":{"@type":"secret/of"}}`: `(line 1:20) a type that is not in the schema`,
+		`{"text":"secret`:                  `not valid JSON`,
+		``:                                 `(line 1:1) not the JSON that the type takes`,
+		`{"text":"a","text":"secret"}`:     `(line 1:13) duplicate field "text"`,
+		`{"rawBytes":"sécret"}`:            `(line 1:13) invalid value for bytes field rawBytes`,
+	} {
+		err := m.Replace([]byte(json))
+		if err == nil || err.Error() != "replace kitchen.v1.Everything: "+want {
+			t.Errorf("%s: %v", json, err)
+		}
 	}
 }
 

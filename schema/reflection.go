@@ -58,6 +58,7 @@ func (r *Reflection) learn(ctx context.Context) (*learned, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	options := []grpc.DialOption{
+		grpc.WithNoProxy(), // the upstream is the neighbour, not the internet
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 3 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReflectionMessage)),
 	}

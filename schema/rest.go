@@ -17,6 +17,15 @@ type RESTRequest struct {
 	rawQuery string
 	pairs    []queryPair
 	body     []byte
+	// encoded is what Replace found the call to be for encodedAs.
+	encoded   restCall
+	encodedAs protoreflect.Message
+}
+
+// restCall is the part of an HTTP call that a message decides.
+type restCall struct {
+	path, rawQuery string
+	body           []byte
 }
 
 // DecodeRequest reads the request message of the call that was matched: from the
@@ -49,7 +58,9 @@ func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, e
 	req.Message = &Message{typ: t, body: body, before: content, after: content}
 	req.adapt = func(next protoreflect.Message) error { return r.adapt(content, next) }
 	req.fits = func(after protoreflect.Message) error {
-		_, _, _, err := req.encode(after)
+		var err error
+		req.encoded, err = req.encode(after)
+		req.encodedAs = after
 		return err
 	}
 	return req, nil
@@ -57,10 +68,19 @@ func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, e
 
 func (m RouteMatch) populateBody(content protoreflect.Message, body []byte) error {
 	r, t := m.rule, m.rule.method.input
-	if firstByte(body) == 0 || !r.bodyAll && r.body == nil {
+	if len(body) == 0 || !r.bodyAll && r.body == nil {
 		return nil
 	}
-	if r.bodyAll {
+	switch {
+	case r.bodyAll && isRawBody(t.typ.Descriptor()):
+		setRawBody(content, body)
+		return nil
+	case r.body != nil && isRawField(r.body):
+		setRawBody(content.Mutable(r.body).Message(), body)
+		return nil
+	case firstByte(body) == 0: // blanks
+		return nil
+	case r.bodyAll:
 		decoded, err := t.decodeBody(body)
 		if err == nil {
 			mergeInto(content, decoded)
@@ -95,35 +115,42 @@ func mergeInto(to, from protoreflect.Message) {
 // content did not change is as it was sent; an unchanged message gives back all
 // three as they were. The body is shared and must not be changed.
 func (r *RESTRequest) Encode() (path, rawQuery string, body []byte, err error) {
-	if !r.Changed() {
+	switch {
+	case !r.Changed():
 		return r.match.sent, r.rawQuery, r.body, nil
+	case r.encodedAs != r.after:
+		if r.encoded, err = r.encode(r.after); err != nil {
+			return "", "", nil, err
+		}
+		r.encodedAs = r.after
 	}
-	return r.encode(r.after)
+	return r.encoded.path, r.encoded.rawQuery, r.encoded.body, nil
 }
 
-func (r *RESTRequest) encode(after protoreflect.Message) (path, rawQuery string, body []byte, err error) {
+func (r *RESTRequest) encode(after protoreflect.Message) (c restCall, err error) {
 	rule, t := r.match.rule, r.typ
-	if path, err = r.match.encodePath(t.types, r.before, after); err != nil {
-		return "", "", nil, err
+	if c.path, err = r.match.encodePath(t.types, r.before, after); err != nil {
+		return restCall{}, err
 	}
-	if rawQuery, err = rule.encodeQuery(t.types, r.rawQuery, r.pairs, r.before, after); err != nil {
-		return "", "", nil, err
+	if c.rawQuery, err = rule.encodeQuery(t.types, r.rawQuery, r.pairs, r.before, after); err != nil {
+		return restCall{}, err
 	}
-	body = r.body
+	c.body = r.body
 	switch {
+	case rule.bodyAll && isRawBody(t.typ.Descriptor()):
+		c.body, err = rawBody(r.before, after)
+	case rule.body != nil && isRawField(rule.body):
+		c.body, err = rawBody(r.before.Get(rule.body).Message(), after.Get(rule.body).Message())
 	case rule.bodyAll:
-		text := body
+		text := r.body
 		if firstByte(text) == 0 {
 			text = []byte("{}")
 		}
-		body, err = t.patch(text, r.before, after, rule.bound)
+		c.body, err = t.patch(text, r.before, after, rule.bound)
 	case rule.body != nil && !sameField(rule.body, r.before, after):
-		body, err = t.patchField(body, rule.body, r.before, after)
+		c.body, err = t.patchField(r.body, rule.body, r.before, after)
 	}
-	if err != nil {
-		return "", "", nil, err
-	}
-	return path, rawQuery, body, nil
+	return c, err
 }
 
 // segments splits the matched path, without its verb.
@@ -363,11 +390,16 @@ type RESTResponse struct {
 // a *DecodeError.
 func (m RouteMatch) DecodeResponse(body []byte) (*RESTResponse, error) {
 	t, fd := m.rule.method.output, m.rule.response
-	var content protoreflect.Message
+	content := t.typ.New()
 	var err error
-	if fd == nil {
+	switch {
+	case fd == nil && isRawBody(t.typ.Descriptor()):
+		setRawBody(content, body)
+	case fd == nil:
 		content, err = t.decodeBody(body)
-	} else {
+	case isRawField(fd):
+		setRawBody(content.Mutable(fd).Message(), body)
+	default:
 		content, err = t.decodeField(fd, body)
 	}
 	if err != nil {
@@ -375,10 +407,14 @@ func (m RouteMatch) DecodeResponse(body []byte) (*RESTResponse, error) {
 	}
 	r := &RESTResponse{field: fd, body: body}
 	r.Message = &Message{typ: t, body: body, before: content, after: content}
-	if fd != nil {
-		r.fits = func(after protoreflect.Message) error {
-			return onlyField(fd, r.before, after)
+	r.fits = func(after protoreflect.Message) error {
+		if fd != nil {
+			if err := onlyField(fd, content, after); err != nil {
+				return err
+			}
 		}
+		_, err := r.encode(after)
+		return err
 	}
 	return r, nil
 }
@@ -399,15 +435,25 @@ func onlyField(fd protoreflect.FieldDescriptor, before, after protoreflect.Messa
 // came when it is unchanged, else as [Message.Body] describes. The bytes are shared
 // and must not be changed.
 func (r *RESTResponse) Encode() ([]byte, error) {
-	switch {
-	case !r.Changed():
+	if !r.Changed() {
 		return r.body, nil
-	case r.field == nil:
-		return r.typ.patch(r.body, r.before, r.after, nil)
 	}
-	b, err := r.typ.patchField(r.body, r.field, r.before, r.after)
+	return r.encode(r.after)
+}
+
+func (r *RESTResponse) encode(after protoreflect.Message) ([]byte, error) {
+	fd := r.field
+	switch {
+	case fd == nil && isRawBody(r.typ.typ.Descriptor()):
+		return rawBody(r.before, after)
+	case fd == nil:
+		return r.typ.patch(r.body, r.before, after, nil)
+	case isRawField(fd):
+		return rawBody(r.before.Get(fd).Message(), after.Get(fd).Message())
+	}
+	b, err := r.typ.patchField(r.body, fd, r.before, after)
 	if err == nil && b == nil {
-		b = emptyField(r.field)
+		b = emptyField(fd)
 	}
 	return b, err
 }

@@ -371,3 +371,53 @@ func FuzzRESTRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+func TestHTTPBodyIsSentAsItIs(t *testing.T) {
+	t.Parallel()
+	s, err := schema.FromDescriptorSet(compile(t, map[string]string{
+		"google/api/httpbody.proto": `syntax="proto3"; package google.api; import "google/protobuf/any.proto";
+			message HttpBody { string content_type = 1; bytes data = 2; repeated google.protobuf.Any extensions = 3; }`,
+		"t.proto": `syntax="proto3"; package t; import "google/api/httpbody.proto"; import "google/api/annotations.proto";
+			message M { string id = 1; google.api.HttpBody file = 2; }
+			service S {
+				rpc Put(M) returns (M) { option (google.api.http) = {put: "/files/{id}" body: "file" response_body: "file"}; }
+				rpc Echo(google.api.HttpBody) returns (google.api.HttpBody) { option (google.api.http) = {post: "/echo" body: "*"}; }
+			}`,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ call, json, replace, want, refused string }{
+		{"POST /echo <a>", `{"data":"PGE+"}`, `{"data":"PGI+"}`, "POST /echo <b>", `{"contentType":"text/html","data":"PGE+"}`},
+		{"PUT /files/5 <a>", `{"id":"5","file":{"data":"PGE+"}}`, `{"id":"6","file":{"data":"PGI+"}}`, "PUT /files/6 <b>", `{"id":"5","file":{"contentType":"x"}}`},
+	} {
+		in := parseCall(c.call)
+		r, err := decodeCall(t, s, in)
+		if err != nil {
+			t.Fatal(errors.Unwrap(err))
+		}
+		if got := jsonOf(t, r); got != c.json {
+			t.Errorf("%s reads as %s", c.call, got)
+		}
+		if err := r.Replace([]byte(c.refused)); err == nil {
+			t.Errorf("%s: %s is taken", c.call, c.refused)
+		}
+		if err := r.Replace([]byte(c.replace)); err != nil {
+			t.Fatal(err)
+		}
+		if got := encodeCall(t, in.method, r); got != c.want {
+			t.Errorf("%s: sent as %s", c.call, got)
+		}
+		m, _ := s.Route(in.method, in.path)
+		resp, err := m.DecodeResponse([]byte("<a>"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Replace([]byte(strings.Replace(jsonOf(t, resp), "PGE+", "PGI+", 1))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := resp.Encode(); err != nil || string(got) != "<b>" {
+			t.Errorf("%s answers %s, error %v", c.call, got, err)
+		}
+	}
+}

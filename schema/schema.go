@@ -81,8 +81,8 @@ func (s *Schema) Problems() []string { return s.problems }
 // out. The bytes are shared and must not be changed.
 func (s *Schema) DescriptorSet() []byte { return s.set }
 
-// Equal reports whether both schemas were built from the same descriptors and
-// mount their REST routes in the same places.
+// Equal reports whether both schemas were built from the same descriptors with the
+// same problems. Base paths are not compared.
 func (s *Schema) Equal(other *Schema) bool {
 	if s == nil || other == nil {
 		return s == other

@@ -207,7 +207,7 @@ func (t *types) formatMessageText(m protoreflect.Message) (string, error) {
 	}
 	b, err := protojson.MarshalOptions{AllowPartial: true, Resolver: t}.Marshal(m.Interface())
 	if err != nil {
-		return "", err
+		return "", errText // the error quotes the value
 	}
 	b = compact(b)
 	switch md.FullName() {
