@@ -48,7 +48,7 @@ var (
 	errNoPermission = &Error{codes.PermissionDenied, "AUTH-5mWD2", "No matching permissions found"}
 	errForeignSite  = &Error{codes.PermissionDenied, "", "requests of other web sites are refused while no token is configured"}
 	errFeatureOff   = &Error{codes.FailedPrecondition, "ACTION-8o6pvqfjhs", `Feature "Action" is not enabled`}
-	errUnavailable  = &Error{codes.Unavailable, "", "the store cannot be reached now; calls are still served with the last known configuration, and a change that was not confirmed should be tried again"}
+	errUnavailable  = &Error{codes.Unavailable, "", "the store cannot be reached, try again later; until then calls are served with the last known configuration"}
 	errConflict     = &Error{codes.Aborted, "", "others changed the configuration at the same time; try again"}
 	errInternal     = &Error{codes.Internal, "", "internal error"}
 

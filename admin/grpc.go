@@ -4,16 +4,15 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/improbable-eng/grpc-web/go/grpcweb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/improbable-eng/grpc-web/go/grpcweb"
-
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // unary leads gRPC and REST calls to the guard. Health checks pass.
@@ -108,15 +107,24 @@ func (l *loopback) Invoke(ctx context.Context, method string, args, reply any, _
 	md, _ := metadata.FromOutgoingContext(ctx)
 	ctx = metadata.NewIncomingContext(ctx, md)
 	decode := func(into any) error {
-		proto.Merge(into.(proto.Message), args.(proto.Message))
+		share(into.(proto.Message), args.(proto.Message))
 		return nil
 	}
 	out, err := m.handler(m.server, ctx, decode, l.interceptor)
 	if err != nil {
 		return err
 	}
-	proto.Merge(reply.(proto.Message), out.(proto.Message))
+	share(reply.(proto.Message), out.(proto.Message))
 	return nil
+}
+
+// share fills the empty message with the fields of another: lists and messages in them are then of both.
+func share(into, from proto.Message) {
+	to := into.ProtoReflect()
+	from.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		to.Set(field, value)
+		return true
+	})
 }
 
 // NewStream implements grpc.ClientConnInterface.
