@@ -48,7 +48,7 @@ const token = "the-token-of-the-test"
 
 // process is a running gateway.
 type process struct {
-	t                 *testing.T
+	t                 testing.TB
 	cmd               *exec.Cmd
 	proxy, admin, ops string
 	exited            chan struct{} // closed when it has ended
@@ -59,7 +59,7 @@ type process struct {
 }
 
 // startProcess runs the gateway with a configuration; sections are added to it.
-func startProcess(t *testing.T, dir, upstream, sections string) *process {
+func startProcess(t testing.TB, dir, upstream, sections string) *process {
 	t.Helper()
 	file := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf(`
@@ -211,7 +211,7 @@ func (p *process) learned() *process {
 	return p
 }
 
-func until(t *testing.T, what string, done func() bool) {
+func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -225,7 +225,7 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-func dial(t *testing.T, addr string) *grpc.ClientConn {
+func dial(t testing.TB, addr string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -235,7 +235,7 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 	return conn
 }
 
-func demoAPI(t *testing.T) (*demoapi.Server, string) {
+func demoAPI(t testing.TB) (*demoapi.Server, string) {
 	t.Helper()
 	api := demoapi.New(demoapi.Options{Logger: testkit.Logger(t)})
 	addr, err := api.Start(t.Context(), "127.0.0.1:0")
