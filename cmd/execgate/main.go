@@ -102,6 +102,7 @@ Exit codes: 0 done, 1 failed, 2 usage.`,
 		newServe(environ),
 		newValidate(environ),
 		newHealthcheck(environ),
+		newEchoTarget(),
 		newVersion(),
 	)
 	return root
