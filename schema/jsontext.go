@@ -176,8 +176,6 @@ func splitArray(b []byte) ([][]byte, error) {
 }
 
 // Kinds of JSON value, by their first byte.
-func isObject(b []byte) bool { return firstByte(b) == '{' }
-func isArray(b []byte) bool  { return firstByte(b) == '[' }
 func isString(b []byte) bool { return firstByte(b) == '"' }
 func isNull(b []byte) bool   { return firstByte(b) == 'n' }
 func isNumber(b []byte) bool {

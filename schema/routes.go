@@ -3,6 +3,7 @@ package schema
 import (
 	"fmt"
 	"net/url"
+	pathpkg "path"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -315,9 +316,9 @@ func unhex(c byte) (byte, bool) {
 // RouteMatch is what [Schema.Route] found: a method, and where in the HTTP call
 // its message is.
 type RouteMatch struct {
-	// Ambiguous says that the path matches another method when its "%2F" and
-	// "%3A" are read as the characters that they stand for, as some servers do
-	// before they route. Who decides by the method must not rely on either.
+	// Ambiguous says that the path matches another method when it is first decoded
+	// ("%2F" is a slash) and cleaned ("//", "/../"), as some servers do before they
+	// route. Who decides by the method must not rely on either.
 	Ambiguous bool
 
 	table *routeTable
@@ -340,7 +341,8 @@ func (m RouteMatch) Pattern() string { return m.rule.pattern }
 // the path has percent-encoded characters.
 //
 // Fixed segments go before wildcards. An empty segment matches "*", as it does in
-// the servers that translate such calls.
+// the servers that translate such calls. A path that matches nothing as it was sent
+// is looked up once more decoded and cleaned, for servers that route by that.
 func (s *Schema) Route(httpMethod, path string) (RouteMatch, bool) {
 	return s.routes.route(httpMethod, path)
 }
@@ -350,12 +352,18 @@ func (t *routeTable) route(httpMethod, path string) (RouteMatch, bool) {
 		return RouteMatch{}, false
 	}
 	m := RouteMatch{table: t, rule: t.find(httpMethod, path, false), sent: path, path: path, httpMethod: httpMethod}
-	if strings.IndexByte(path, '%') < 0 {
-		return m, m.rule != nil
+	plain := path
+	if strings.IndexByte(path, '%') >= 0 {
+		var err error
+		if plain, err = url.PathUnescape(path); err != nil {
+			return RouteMatch{}, false
+		}
 	}
-	plain, err := url.PathUnescape(path)
-	if err != nil {
-		return RouteMatch{}, false
+	if strings.Contains(plain, "//") || strings.Contains(plain, "/.") {
+		plain = cleanPath(plain)
+	}
+	if plain == path {
+		return m, m.rule != nil
 	}
 	alternative := t.find(httpMethod, plain, true)
 	switch {
@@ -365,6 +373,15 @@ func (t *routeTable) route(httpMethod, path string) (RouteMatch, bool) {
 		m.Ambiguous = true
 	}
 	return m, m.rule != nil
+}
+
+// cleanPath resolves dot segments and doubled slashes, as some servers do.
+func cleanPath(s string) string {
+	cleaned := pathpkg.Clean(s)
+	if strings.HasSuffix(s, "/") && cleaned != "/" {
+		cleaned += "/"
+	}
+	return cleaned
 }
 
 func (t *routeTable) find(httpMethod, path string, decoded bool) *rule {
