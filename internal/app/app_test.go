@@ -390,3 +390,31 @@ func TestTLSOnEverySide(t *testing.T) {
 		t.Errorf("HTTP/1.1 over TLS: %s %s", res.Proto, res.Status)
 	}
 }
+
+func TestTheEndOfTheContextDuringTheStartIsNoError(t *testing.T) {
+	t.Parallel()
+	a, err := app.New(app.Options{Config: configuration(t, "127.0.0.1:1"), Logger: testkit.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Run(ctx); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProbesMayAskWithHEAD(t *testing.T) {
+	t.Parallel()
+	g := start(t, configuration(t, "127.0.0.1:1"))
+	for _, path := range []string{"/healthz", "/readyz"} {
+		res, err := http.Head("http://" + g.Addresses().Ops.String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != 200 || res.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %s", path, res.Status)
+		}
+	}
+}

@@ -194,9 +194,14 @@ func (a *App) Addresses() Addresses {
 }
 
 // Run starts the gateway, serves until ctx ends or something fails for good,
-// and stops it. The stop is bounded by drain_delay and drain_timeout.
+// and stops it. The stop is bounded by drain_delay and drain_timeout. When ctx
+// ends before it serves, it stops without an error.
 func (a *App) Run(ctx context.Context) error {
 	if err := a.Start(ctx); err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			a.logger.Info("stopped before it served")
+			return nil
+		}
 		return err
 	}
 	var failure error

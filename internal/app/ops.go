@@ -65,19 +65,21 @@ func (a *App) snapshotInUse() (generation uint64, builtAt time.Time, ok bool) {
 func (a *App) opsHandler() http.Handler {
 	r := chi.NewRouter()
 	r.Get("/metrics", a.metrics.Handler().ServeHTTP)
-	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+	health := func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+	}
+	ready := func(w http.ResponseWriter, _ *http.Request) {
 		readiness := a.Readiness()
 		status := http.StatusOK
 		if !readiness.Ready {
 			status = http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, readiness)
-	})
-	// HEAD is what some probes send.
-	r.Head("/healthz", func(http.ResponseWriter, *http.Request) {})
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead} { // HEAD is what some probes send
+		r.Method(method, "/healthz", http.HandlerFunc(health))
+		r.Method(method, "/readyz", http.HandlerFunc(ready))
+	}
 	return r
 }
 
