@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"errors"
 	"io"
 	"sync"
 )
@@ -15,17 +14,24 @@ const frameHeaderSize = 5
 // flagCompressed says that the message is compressed with the stream's grpc-encoding.
 const flagCompressed = 1
 
-// Ways in which a stream that must carry exactly one message does not.
-var (
-	errMessageTooLarge = errors.New("message exceeds the size limit")
-	errNoMessage       = errors.New("stream ended without a message")
-	errTruncated       = errors.New("stream ended within a message")
-	errManyMessages    = errors.New("stream carries more than one message")
-	errFrameFlags      = errors.New("message has unknown frame flags")
-	errNotCompressed   = errors.New("message is marked as compressed in a stream without compression")
-	errCorrupt         = errors.New("message cannot be decompressed")
-	errEncoding        = errors.New("message encoding is not supported")
+// frameError says how a stream that must carry exactly one message does not.
+type frameError string
+
+const (
+	errMessageTooLarge frameError = "message exceeds the size limit"
+	errNoMessage       frameError = "stream ended without a message"
+	errTruncated       frameError = "stream ended within a message"
+	errManyMessages    frameError = "stream carries more than one message"
+	errFrameFlags      frameError = "message has unknown frame flags"
+	errNotCompressed   frameError = "message is marked as compressed in a stream without compression"
+	errCorrupt         frameError = "message cannot be decompressed"
+	errEncoding        frameError = "message encoding is not supported"
 )
+
+func (e frameError) Error() string { return string(e) }
+
+// ends reports whether the error was found at the end of the stream, so that nothing follows what was read.
+func (e frameError) ends() bool { return e == errNoMessage || e == errTruncated }
 
 // frame is one gRPC message as it lies on the wire.
 type frame struct {
@@ -38,7 +44,7 @@ func (f frame) payload() []byte  { return f.raw[frameHeaderSize:] }
 // readSingleFrame reads a stream that is to carry exactly one message of at most limit bytes, up to its end.
 //
 // read is what was taken from r, whatever happened, so that a stream that cannot be evaluated can be passed on whole:
-// read, then the rest of r. The error is one of the package's frame errors, or r's own error.
+// read, then the rest of r. The error is a frameError, or r's own.
 func readSingleFrame(r io.Reader, limit int64) (f frame, read []byte, err error) {
 	buf := make([]byte, 0, 512)
 	want := frameHeaderSize
@@ -55,9 +61,11 @@ func readSingleFrame(r io.Reader, limit int64) (f frame, read []byte, err error)
 			continue
 		}
 		if err != nil {
-			if err == io.EOF && len(buf) == 0 {
+			switch {
+			case err != io.EOF:
+			case len(buf) == 0:
 				err = errNoMessage
-			} else if err == io.EOF {
+			default:
 				err = errTruncated
 			}
 			return frame{}, buf, err
@@ -116,7 +124,7 @@ func (f frame) decode(encoding string, limit int64) ([]byte, error) {
 func newFrame(message []byte, compress bool) (frame, error) {
 	if !compress {
 		raw := make([]byte, frameHeaderSize+len(message))
-		binary.BigEndian.PutUint32(raw[1:], uint32(len(message))) //nolint:gosec // G115: bounded by max_message_bytes and by the target's answer.
+		binary.BigEndian.PutUint32(raw[1:], uint32(len(message)))
 		copy(raw[frameHeaderSize:], message)
 		return frame{raw: raw}, nil
 	}
@@ -127,7 +135,7 @@ func newFrame(message []byte, compress bool) (frame, error) {
 		return frame{}, err
 	}
 	raw := b.Bytes()
-	binary.BigEndian.PutUint32(raw[1:], uint32(len(raw)-frameHeaderSize)) //nolint:gosec // G115: as above.
+	binary.BigEndian.PutUint32(raw[1:], uint32(len(raw)-frameHeaderSize))
 	return frame{raw: raw}, nil
 }
 
@@ -171,7 +179,7 @@ func gunzip(data []byte, limit int64) ([]byte, error) {
 
 // gzipTo compresses data onto b.
 func gzipTo(b *bytes.Buffer, data []byte) error {
-	zw := gzipWriters.Get().(*gzip.Writer) //nolint:forcetypeassert // The pool makes nothing else.
+	zw := gzipWriters.Get().(*gzip.Writer)
 	defer gzipWriters.Put(zw)
 	zw.Reset(b)
 	if _, err := zw.Write(data); err != nil {

@@ -80,7 +80,7 @@ func (p *Proxy) serveMatched(op *operation, c codec) {
 		p.deliver(op, res)
 		return
 	}
-	defer res.Body.Close() //nolint:errcheck // Nothing can be done about it.
+	defer res.Body.Close()
 	p.respond(op, c, res, in, asked, limit)
 }
 

@@ -308,7 +308,7 @@ func grpcAnswer(w http.ResponseWriter, body []byte) {
 
 func frameOf(message []byte) []byte {
 	b := make([]byte, 5, 5+len(message))
-	binary.BigEndian.PutUint32(b[1:], uint32(len(message))) //nolint:gosec // G115: a test's message.
+	binary.BigEndian.PutUint32(b[1:], uint32(len(message)))
 	return append(b, message...)
 }
 

@@ -36,7 +36,7 @@ const otherMethod = "other"
 // codeNames saves codes.Code.String its formatting for what an upstream may send.
 var codeNames = func() (names [codes.Unauthenticated + 1]string) {
 	for c := range names {
-		names[c] = codes.Code(c).String() //nolint:gosec // G115: 17 values.
+		names[c] = codes.Code(c).String()
 	}
 	return names
 }()

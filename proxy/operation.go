@@ -17,7 +17,7 @@ type operation struct {
 	r     *http.Request
 	start time.Time
 	// ctx is the caller's patience: its connection, and below it the deadline that it gave, once that was read.
-	ctx context.Context //nolint:containedctx // An operation lives as long as its request, and no longer.
+	ctx context.Context
 
 	// What it is, decided on the headers alone.
 	kind       contentKind
@@ -67,7 +67,7 @@ func (op *operation) label() string {
 var operations = sync.Pool{New: func() any { return new(operation) }}
 
 func newOperation(w http.ResponseWriter, r *http.Request) *operation {
-	op := operations.Get().(*operation) //nolint:forcetypeassert // The pool makes nothing else.
+	op := operations.Get().(*operation)
 	op.w, op.r, op.start, op.ctx = w, r, time.Now(), r.Context()
 	return op
 }

@@ -107,7 +107,7 @@ func (p *Proxy) endRequestBody(op *operation, in *inbound) {
 
 // deliver hands the upstream's answer to the client.
 func (p *Proxy) deliver(op *operation, res *http.Response) {
-	defer res.Body.Close() //nolint:errcheck // Nothing can be done about it.
+	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		p.tunnel(op, res)
 		return
@@ -183,7 +183,7 @@ func (p *Proxy) copyBody(op *operation, res *http.Response) error {
 	if eager && (left < 0 || left > smallBody) {
 		_ = flush()
 	}
-	buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
+	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for {
 		n, err := res.Body.Read(*buf)

@@ -596,7 +596,7 @@ func TestTrustedProxiesAreBelieved(t *testing.T) {
 }
 
 // TestHugeBodiesPassInBoundedMemory is not parallel: it measures the heap.
-func TestHugeBodiesPassInBoundedMemory(t *testing.T) { //nolint:paralleltest // See above.
+func TestHugeBodiesPassInBoundedMemory(t *testing.T) {
 	const size = 200 << 20
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Whatever comes goes back while it comes.
@@ -635,7 +635,7 @@ func TestHugeBodiesPassInBoundedMemory(t *testing.T) { //nolint:paralleltest // 
 		res := get(t, webClient(t), "POST", g.url()+"/", io.LimitReader(zeros{}, size))
 		n, err := io.Copy(io.Discard, res.Body)
 		close(stop)
-		used := int64(<-peak) - int64(before.HeapInuse) //nolint:gosec // G115: far from the limits.
+		used := int64(<-peak) - int64(before.HeapInuse)
 		if err != nil || n != size {
 			t.Errorf("tls %v: %d bytes back, %v", useTLS, n, err)
 		}

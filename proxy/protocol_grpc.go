@@ -50,10 +50,11 @@ func (grpcEdge) setTimeout(out *http.Request, left time.Duration) {
 
 func (grpcEdge) readRequest(op *operation, limit int64) (*unevaluable, error) {
 	f, read, err := readSingleFrame(op.r.Body, limit)
-	op.head, op.whole = read, err == nil || errors.Is(err, errNoMessage) || errors.Is(err, errTruncated)
+	bad, _ := errors.AsType[frameError](err)
+	op.head, op.whole = read, err == nil || bad.ends()
 	input := op.method.Input()
-	var message []byte
 	encoding := op.r.Header.Get(headerEncoding)
+	var message []byte
 	if err == nil {
 		message, err = f.decode(encoding, limit)
 	}
@@ -71,15 +72,17 @@ func (grpcEdge) readRequest(op *operation, limit int64) (*unevaluable, error) {
 func frameProblem(
 	err error, encoding, messageType string, undecodable func(string, error) *unevaluable,
 ) (*unevaluable, error) {
-	switch err { //nolint:errorlint // The frame errors are returned bare.
-	case errMessageTooLarge:
+	bad, ok := errors.AsType[frameError](err)
+	switch {
+	case !ok:
+		return nil, err
+	case bad == errMessageTooLarge:
 		return tooLarge(messageType), nil
-	case errEncoding:
+	case bad == errEncoding:
 		return unknownEncoding(encoding), nil
-	case errNoMessage, errTruncated, errManyMessages, errFrameFlags, errNotCompressed, errCorrupt:
+	default:
 		return undecodable(messageType, err), nil
 	}
-	return nil, err
 }
 
 func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
@@ -136,16 +139,15 @@ func (grpcEdge) readResponse(op *operation, res *http.Response, limit int64) (bo
 	encoding := res.Header.Get(headerEncoding)
 	body := res.Body
 	f, read, err := readSingleFrame(body, limit)
-	if err == errMessageTooLarge || err == errManyMessages || err == errFrameFlags { //nolint:errorlint // Returned bare.
+	bad, isFrame := errors.AsType[frameError](err)
+	if isFrame && !bad.ends() {
 		// The rest is not read: it follows what was. Whether the call succeeded is not known, nor needed.
 		res.Body = &joined{Reader: io.MultiReader(bytes.NewReader(read), body), Closer: body}
 		problem, _ := frameProblem(err, encoding, output.Name(), undecodableResponse)
 		return false, problem, nil
 	}
 	res.Body = &joined{Reader: bytes.NewReader(read), Closer: body}
-	switch err { //nolint:errorlint // As above.
-	case nil, errNoMessage, errTruncated:
-	default:
+	if err != nil && !isFrame {
 		return false, nil, err
 	}
 	if statusOf(res) != "0" {
