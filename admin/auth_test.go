@@ -316,7 +316,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	}
 }
 
-func TestANameIsTheFirstValueOfTheAuthorizationMetadata(t *testing.T) {
+func TestTheFirstAuthorizationValueCounts(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+rootToken, "authorization", "Bearer other")

@@ -7,6 +7,7 @@ import (
 	"github.com/improbable-eng/grpc-web/go/grpcweb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // requests may be compressed
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -29,8 +30,8 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
 		in.address = p.Addr.String()
 	}
-	if site, ok := ctx.Value(restKey{}).(*restCall); ok {
-		in.origin, in.host, in.address = site.origin, site.host, site.address
+	if call, ok := ctx.Value(restKey{}).(*restCall); ok {
+		in, call.reached = call.incoming(info.FullMethod), true
 	}
 	return s.guard.call(ctx, in, req, handler)
 }

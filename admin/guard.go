@@ -107,22 +107,12 @@ func (g *guard) call(ctx context.Context, in incoming, req any, command func(con
 
 // check returns the context with the caller, or the first of the checks that fails.
 func (g *guard) check(ctx context.Context, in incoming, req any) (context.Context, error) {
-	rule, ok := rules[in.method]
-	message, isProto := req.(proto.Message)
-	if !ok || !isProto {
-		return ctx, status.Error(codes.Unimplemented, "unknown method "+in.method)
-	}
-	if g.auth.open() && foreignSite(in) {
-		return ctx, errForeignSite
-	}
-	caller, err := g.auth.caller(ctx, in.authorization, in.address)
+	caller, err := g.admit(ctx, in)
 	if err != nil {
 		return ctx, err
 	}
-	if rule.permission != "" && !caller.Can(rule.permission) {
-		return ctx, errNoPermission
-	}
-	if rule.validate != nil {
+	rule := rules[in.method]
+	if message, ok := req.(proto.Message); ok && rule.validate != nil {
 		if err := rule.validate(message); err != nil {
 			return ctx, err
 		}
@@ -131,6 +121,25 @@ func (g *guard) check(ctx context.Context, in incoming, req any) (context.Contex
 		return ctx, errFeatureOff
 	}
 	return withCaller(ctx, caller), nil
+}
+
+// admit is authentication and permission: what a caller has to pass before anything is said about the request.
+func (g *guard) admit(ctx context.Context, in incoming) (Caller, error) {
+	rule, ok := rules[in.method]
+	if !ok {
+		return Caller{}, status.Error(codes.Unimplemented, "unknown method "+in.method)
+	}
+	if g.auth.open() && foreignSite(in) {
+		return Caller{}, errForeignSite
+	}
+	caller, err := g.auth.caller(ctx, in.authorization, in.address)
+	if err != nil {
+		return Caller{}, err
+	}
+	if rule.permission != "" && !caller.Can(rule.permission) {
+		return Caller{}, errNoPermission
+	}
+	return caller, nil
 }
 
 // status renders an error, and logs what the caller is not told.

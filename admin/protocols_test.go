@@ -87,9 +87,11 @@ func TestReflectionNeedsNoTokenAndKnowsBothServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	//nolint:staticcheck // v1alpha is deprecated, and what older tools ask for
 	if err := alpha.Send(&reflectionv1alpha.ServerReflectionRequest{MessageRequest: &reflectionv1alpha.ServerReflectionRequest_ListServices{}}); err != nil {
 		t.Fatal(err)
 	}
+	//nolint:staticcheck // as above
 	if res, err := alpha.Recv(); err != nil || len(res.GetListServicesResponse().GetService()) != len(want) {
 		t.Errorf("v1alpha: %v %v", res, err)
 	}

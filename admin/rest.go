@@ -22,9 +22,15 @@ import (
 
 // restCall is what a REST request and the RPC that it becomes tell each other.
 type restCall struct {
-	origin, host, address string
-	created               bool // answer 201
-	tooLarge              bool // the body was
+	authorization, origin, host, address string
+
+	reached  bool // the guard
+	created  bool // answer 201
+	tooLarge bool // the body was
+}
+
+func (c *restCall) incoming(method string) incoming {
+	return incoming{method: method, authorization: c.authorization, address: c.address, origin: c.origin, host: c.host}
 }
 
 type restKey struct{}
@@ -43,7 +49,7 @@ func (s *Server) restHandler(conn grpc.ClientConnInterface) (http.Handler, error
 			MarshalOptions:   protojson.MarshalOptions{EmitUnpopulated: false},
 			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
 		}}),
-		runtime.WithErrorHandler(writeRESTError),
+		runtime.WithErrorHandler(s.writeRESTError),
 		runtime.WithRoutingErrorHandler(writeRoutingError),
 		runtime.WithForwardResponseOption(writeCreated),
 		// Metadata is of no use to REST clients, and a form is no way to write.
@@ -63,7 +69,12 @@ func (s *Server) restHandler(conn grpc.ClientConnInterface) (http.Handler, error
 			notFound(w, r) // an empty last segment is no id
 			return
 		}
-		call := &restCall{origin: r.Header.Get("Origin"), host: r.Host, address: r.RemoteAddr}
+		call := &restCall{
+			authorization: r.Header.Get("Authorization"),
+			origin:        r.Header.Get("Origin"),
+			host:          r.Host,
+			address:       r.RemoteAddr,
+		}
 		r = r.WithContext(context.WithValue(r.Context(), restKey{}, call))
 		if r.Body != nil {
 			r.Body = &boundedBody{body: http.MaxBytesReader(w, r.Body, s.maxBody), call: call}
@@ -112,13 +123,23 @@ func writeCreated(ctx context.Context, w http.ResponseWriter, _ proto.Message) e
 	return nil
 }
 
-func writeRESTError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+// writeRESTError also gets the errors of bodies and parameters that are no message, which the guard has not seen: whoever
+// may not call hears that first.
+func (s *Server) writeRESTError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+	call, _ := ctx.Value(restKey{}).(*restCall)
+	if method, ok := runtime.RPCMethod(ctx); ok && call != nil && !call.reached {
+		if _, refused := s.guard.admit(ctx, call.incoming(method)); refused != nil {
+			st := s.guard.status(call.incoming(method), refused)
+			writeStatus(w, runtime.HTTPStatusFromCode(st.Code()), st)
+			return
+		}
+	}
 	st := status.Convert(err)
 	if routing := (*runtime.HTTPStatusError)(nil); errors.As(err, &routing) {
 		writeStatus(w, routing.HTTPStatus, status.New(codes.InvalidArgument, routing.Err.Error()))
 		return
 	}
-	if call, ok := ctx.Value(restKey{}).(*restCall); ok && call.tooLarge {
+	if call != nil && call.tooLarge {
 		writeStatus(w, http.StatusRequestEntityTooLarge, status.New(codes.ResourceExhausted, "request body is too large"))
 		return
 	}
@@ -140,7 +161,10 @@ func notFound(w http.ResponseWriter, _ *http.Request) {
 	writeStatus(w, http.StatusNotFound, status.New(codes.NotFound, http.StatusText(http.StatusNotFound)))
 }
 
-func methodNotAllowed(w http.ResponseWriter, _ *http.Request) {
+func methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	if verbs := allowedVerbs(r.URL.Path, r.Method); len(verbs) > 0 {
+		w.Header().Set("Allow", strings.Join(verbs, ", "))
+	}
 	writeStatus(w, http.StatusMethodNotAllowed, status.New(codes.Unimplemented, http.StatusText(http.StatusMethodNotAllowed)))
 }
 

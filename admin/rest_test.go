@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -263,4 +264,70 @@ func TestAnswersCarryNoGRPCMetadata(t *testing.T) {
 			t.Errorf("header %s", name)
 		}
 	}
+}
+
+func TestARefusedVerbIsAnsweredWithThoseThatThePathHas(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for path, want := range map[string]string{
+		v3 + "/targets":                      "POST",
+		v3 + "/targets/1":                    "DELETE, GET, PATCH",
+		v3 + "/targets/_search":              "DELETE, GET, PATCH, POST",
+		v3 + "/executions":                   "POST",
+		v3 + "/executions/request/a.B/C":     "DELETE",
+		v2path + "/executions":               "",
+		v2path + "/targets/1":                "DELETE, GET, POST",
+		v2path + "/targets/1/publickeys/2":   "DELETE",
+		v2path + "/executions/functions":     "GET",
+		"/zitadel.action.v2.ActionService/x": "",
+	} {
+		res, _ := f.do("PUT", path, "", nil)
+		if got := res.Header.Get("Allow"); got != want && res.StatusCode == 405 {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if res, _ := f.do("DELETE", v3+"/executions/functions", "", nil); res.Header.Get("Allow") != "GET" {
+		t.Errorf("a static path: %q", res.Header.Get("Allow"))
+	}
+}
+
+func TestWhoMayNotCallHearsThatBeforeTheFaultsOfTheBody(t *testing.T) {
+	t.Parallel()
+	f := start(t, withTokens(token("reader", "action.target.read")))
+	for tok, want := range map[string]int{"": 401, "wrong": 401, "reader": 403, rootToken: 400} {
+		f.token = tok
+		for _, row := range [][2]string{{"/targets", "{"}, {"/executions", "[]"}, {"/targets", `{"name":1}`}} {
+			if out := f.rest("POST", v3+row[0], row[1]); out.http != want {
+				t.Errorf("token %q, %s: %+v, want %d", tok, row[1], out, want)
+			}
+		}
+	}
+}
+
+func FuzzRESTBodiesNeverFailTheServer(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, `[]`, `null`, `[{}]`, `{"name":"a","restWebhook":{"url":"http://h/"},"timeout":"1s"}`,
+		`{"condition":{"request":{"all":true}},"targets":["1"]}`, `[{"name":{"name":"x","method":3}}]`, `{"timeout":"1e9s"}`,
+		`{"publicKey":"LS0t","expirationDate":"2030-01-01T00:00:00Z"}`, "\x00", `{"name":"\ud800"}`,
+	} {
+		f.Add(0, seed)
+	}
+	routes := [][2]string{
+		{"POST", v3 + "/targets"}, {"PATCH", v3 + "/targets/1"}, {"POST", v3 + "/targets/_search"},
+		{"POST", v3 + "/executions"}, {"POST", v3 + "/executions/_search"}, {"POST", v2path + "/targets"},
+		{"POST", v2path + "/targets/1"}, {"POST", v2path + "/targets/search"}, {"PUT", v2path + "/executions"},
+		{"POST", v2path + "/executions/search"}, {"POST", v2path + "/targets/1/publickeys"},
+		{"POST", v2path + "/targets/1/publickeys/search"},
+	}
+	server := start(f)
+	f.Fuzz(func(t *testing.T, route int, body string) {
+		r := routes[uint(route)%uint(len(routes))]
+		req := httptest.NewRequest(r[0], r[1], strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+rootToken)
+		res := httptest.NewRecorder()
+		server.server.Handler().ServeHTTP(res, req)
+		if res.Code >= 500 || !json.Valid(res.Body.Bytes()) {
+			t.Errorf("%s %s: %d %s", r[0], r[1], res.Code, res.Body)
+		}
+	})
 }

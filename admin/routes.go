@@ -45,6 +45,7 @@ func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2) http.Handler {
 		switch {
 		case strings.HasPrefix(contentType, "application/grpc-web"):
 			if req.Method != http.MethodPost {
+				w.Header().Set("Allow", http.MethodPost)
 				methodNotAllowed(w, req)
 				return
 			}
