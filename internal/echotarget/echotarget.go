@@ -176,7 +176,9 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err := srv.Shutdown(stop); err != nil {
 		_ = srv.Close()
 	}
-	_ = <-served // http.ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("echo-target: %w", err)
+	}
 	return nil
 }
 
