@@ -67,11 +67,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		return errors.New("demo needs an output and a gateway")
 	}
 	if o.Dir == "" {
-		dir, err := os.MkdirTemp("", "execgate-demo-")
-		if err != nil {
-			return fmt.Errorf("make a directory for the demo: %w", err)
+		dir, failure := os.MkdirTemp("", "execgate-demo-")
+		if failure != nil {
+			return fmt.Errorf("make a directory for the demo: %w", failure)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		o.Dir = dir
 	}
 	p := newPrinter(o.Out)

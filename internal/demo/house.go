@@ -29,7 +29,6 @@ type house struct {
 	apiAddr, targetAddr string
 
 	targets  *targets
-	http     *http.Server
 	serving  sync.WaitGroup
 	client   *http.Client
 	conn     *grpc.ClientConn // to the proxy
