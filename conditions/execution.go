@@ -31,6 +31,43 @@ type Problem struct {
 // String returns both parts in one line.
 func (p Problem) String() string { return fmt.Sprintf("execution %q: %s", p.Execution, p.Text) }
 
+// Reached is a target that an execution calls, and the execution that lists it:
+// itself, or one that it includes.
+type Reached struct{ Target, Execution string }
+
+// Trace returns what the execution with the given id calls, in order, and which
+// execution each target comes from. The executions need be no more than it and
+// what it includes. It follows the rules of [NewIndex], except that the
+// execution itself may be disabled. Nil when there is no such execution.
+func Trace(executions []Execution, id string, o Options) ([]Reached, []Problem) {
+	r, _ := newResolver(executions, o)
+	if id = r.normalise(id); r.executions[id] == nil {
+		return nil, r.problems
+	}
+	return r.resolve(id), r.problems
+}
+
+// newResolver also returns the conditions by id.
+func newResolver(executions []Execution, o Options) (*resolver, map[string]Condition) {
+	r := &resolver{executions: make(map[string]*Execution, len(executions)), hasTarget: o.HasTarget}
+	conditions := make(map[string]Condition, len(executions))
+	for i := range executions {
+		// Parsing the id brings every spelling of a condition to one form.
+		id := executions[i].Condition.ID()
+		c, err := Parse(id)
+		if err != nil {
+			r.problems = append(r.problems, Problem{Execution: id, Text: fmt.Sprintf("skipped: %v", err)})
+			continue
+		}
+		id = c.ID()
+		if _, twice := r.executions[id]; twice {
+			r.problems = append(r.problems, Problem{Execution: id, Text: "defined twice, the last one counts"})
+		}
+		r.executions[id], conditions[id] = &executions[i], c
+	}
+	return r, conditions
+}
+
 // resolver flattens includes into lists of targets.
 type resolver struct {
 	executions map[string]*Execution // by normalised id
@@ -44,15 +81,15 @@ type resolver struct {
 // resolve returns the targets of an execution, depth first, with includes in
 // place. Targets that are gone and includes that may not be followed are left
 // out. It is nil when nothing remains.
-func (r *resolver) resolve(id string) []string {
+func (r *resolver) resolve(id string) []Reached {
 	r.path = append(r.path, id)
 	defer func() { r.path = r.path[:len(r.path)-1] }()
 
-	var targets []string
+	var targets []Reached
 	e := r.executions[id]
 	for _, target := range e.Targets {
 		if r.hasTarget == nil || r.hasTarget(target) {
-			targets = append(targets, target)
+			targets = append(targets, Reached{Target: target, Execution: id})
 		}
 	}
 	for _, spelled := range e.Includes {

@@ -1,7 +1,6 @@
 package conditions
 
 import (
-	"fmt"
 	"iter"
 	"slices"
 )
@@ -64,23 +63,7 @@ func (p phases) or(wider phases) phases {
 // stands twice, of which the last one counts) is reported and does not keep the
 // rest from working. The arguments are not kept.
 func NewIndex(executions []Execution, o Options) (*Index, []Problem) {
-	r := &resolver{executions: make(map[string]*Execution, len(executions)), hasTarget: o.HasTarget}
-	conditions := make(map[string]Condition, len(executions))
-	for i := range executions {
-		// Parsing the id brings every spelling of a condition to one form.
-		id := executions[i].Condition.ID()
-		c, err := Parse(id)
-		if err != nil {
-			r.problems = append(r.problems, Problem{Execution: id, Text: fmt.Sprintf("skipped: %v", err)})
-			continue
-		}
-		id = c.ID()
-		if _, twice := r.executions[id]; twice {
-			r.problems = append(r.problems, Problem{Execution: id, Text: "defined twice, the last one counts"})
-		}
-		r.executions[id], conditions[id] = &executions[i], c
-	}
-
+	r, conditions := newResolver(executions, o)
 	ids := make([]string, 0, len(r.executions))
 	for id, e := range r.executions {
 		if !e.Disabled {
@@ -94,9 +77,13 @@ func NewIndex(executions []Execution, o Options) (*Index, []Problem) {
 		functions: make(map[string]*Match), eventTypes: make(map[string]*Match), groups: make(map[string]*Match),
 	}
 	for _, id := range ids {
-		targets := r.resolve(id)
-		if len(targets) == 0 {
+		reached := r.resolve(id)
+		if len(reached) == 0 {
 			continue // runs nothing, so it must not hide a less specific one
+		}
+		targets := make([]string, len(reached))
+		for i, t := range reached {
+			targets[i] = t.Target
 		}
 		m := &Match{Execution: id, Kind: conditions[id].Kind, Targets: targets, Ordinal: len(x.matches)}
 		x.matches = append(x.matches, m)
