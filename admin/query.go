@@ -58,16 +58,65 @@ next:
 		}
 		matches = append(matches, row)
 	}
-	if order != nil {
-		slices.SortFunc(matches, func(a, b T) int { return cmp.Or(order(a, b), tie(a, b)) })
-	}
-	if !p.asc {
-		slices.Reverse(matches)
-	}
 	total = uint64(len(matches))
 	from := min(p.offset, total)
 	to := min(from+uint64(p.limit), total)
+	switch {
+	case order != nil:
+		direction := -1
+		if p.asc {
+			direction = 1
+		}
+		matches = smallest(matches, int(to), func(a, b T) int {
+			if c := order(a, b); c != 0 {
+				return direction * c
+			}
+			return direction * tie(a, b)
+		})
+	case !p.asc:
+		slices.Reverse(matches)
+	}
 	return matches[from:to], total
+}
+
+// smallest returns the first n rows in the order of compare, sorted; it changes the order of rows. Pages are small
+// beside the rows that there can be, and sorting all of these would be most of the work of a search.
+func smallest[T any](rows []T, n int, compare func(a, b T) int) []T {
+	if n >= len(rows)/4 {
+		slices.SortFunc(rows, compare)
+		return rows[:n]
+	}
+	if n == 0 {
+		return nil
+	}
+	top := rows[:n] // a heap, its largest first
+	sink := func(i int) {
+		for {
+			child := 2*i + 1
+			if child >= n {
+				return
+			}
+			if child+1 < n && compare(top[child], top[child+1]) < 0 {
+				child++
+			}
+			if compare(top[i], top[child]) >= 0 {
+				return
+			}
+			top[i], top[child] = top[child], top[i]
+			i = child
+		}
+	}
+	for i := n/2 - 1; i >= 0; i-- {
+		sink(i)
+	}
+	for _, row := range rows[n:] {
+		if compare(row, top[0]) < 0 {
+			top[0] = row
+			sink(0)
+		}
+	}
+	slices.SortFunc(top, compare)
+	return top
 }
 
 // search is list with the state and the limits around it.
