@@ -103,6 +103,7 @@ Exit codes: 0 done, 1 failed, 2 usage.`,
 		newValidate(environ),
 		newHealthcheck(environ),
 		newEchoTarget(),
+		newDemo(),
 		newVersion(),
 	)
 	return root
