@@ -15,15 +15,15 @@ type edge interface {
 	writeError(op *operation, e *callError) bool
 	// answerCode is the gRPC code that an answer of the upstream carries, as codes.Code prints it. The body has been
 	// read.
-	answerCode(res *http.Response) string
+	answerCode(op *operation, res *http.Response) string
 }
 
 // codec is how messages lie in the requests and answers of one protocol. serveMatched walks a call with it.
 type codec interface {
 	// timeout returns how long the caller waits at most; ok is false if it does not say.
 	timeout(r *http.Request) (d time.Duration, ok bool)
-	// setTimeout says in a request how long is left.
-	setTimeout(out *http.Request, left time.Duration)
+	// setTimeout says in a request how long is left. It reports false if that is less than the protocol can say.
+	setTimeout(out *http.Request, left time.Duration) bool
 	// readRequest reads and decodes the request message into op.in. What was read is in op.head, whatever happened, and
 	// op.whole says if it was all. problem: the message cannot be shown to targets. err: the client's body failed.
 	readRequest(op *operation, limit int64) (problem *unevaluable, err error)
@@ -38,14 +38,14 @@ type codec interface {
 	writeResponse(op *operation, res *http.Response) error
 }
 
-// limitPatience puts the deadline that the caller gave on op.ctx. It counts from when the request came in. The deadline
-// is zero without one.
-func limitPatience(op *operation, c codec) (deadline time.Time, cancel context.CancelFunc) {
+// limitPatience puts the deadline that the caller gave, if any, on the operation. It counts from when the request came
+// in.
+func limitPatience(op *operation, c codec) (cancel context.CancelFunc) {
 	d, ok := c.timeout(op.r)
 	if !ok {
-		return time.Time{}, func() {}
+		return func() {}
 	}
-	deadline = op.start.Add(d)
-	op.ctx, cancel = context.WithDeadline(op.ctx, deadline)
-	return deadline, cancel
+	op.deadline = op.start.Add(d)
+	op.ctx, cancel = context.WithDeadline(op.ctx, op.deadline)
+	return cancel
 }

@@ -12,30 +12,43 @@ import (
 // serveMatched walks one matched call: request message, its targets, the upstream, response message, its targets. It is
 // the same for every protocol; c knows how messages lie in this one.
 func (p *Proxy) serveMatched(op *operation, c codec) {
-	deadline, cancel := limitPatience(op, c)
+	cancel := limitPatience(op, c)
 	defer cancel()
-	limit := p.limitFor(op.fullMethod)
+	if p.admit(op, c) {
+		p.proceed(op, c)
+	}
+}
 
-	problem, err := c.readRequest(op, limit)
+// admit reads the request message. It reports false when the operation has been answered: with an error, or because
+// what cannot be evaluated, and nobody may veto, has passed.
+func (p *Proxy) admit(op *operation, c codec) bool {
+	problem, err := c.readRequest(op, p.limitFor(op.fullMethod))
 	op.received = time.Now()
 	if err != nil {
 		p.fail(op, upstreamError(op.ctx, err, err))
-		return
+		return false
 	}
 	if problem == nil {
 		problem = renderable(op.in, undecodableRequest)
 	}
-	if problem != nil {
-		// The response phase shows the request as well: without it neither can run.
-		p.unevaluated(op, problem, op.request, op.response)
-		if interrupts(op.request) || interrupts(op.response) {
-			p.fail(op, problem.err)
-			return
-		}
-		op.outcome, op.request, op.response = problem.reason, nil, nil
-		p.passThrough(op)
-		return
+	if problem == nil {
+		return true
 	}
+	// The response phase shows the request as well: without it neither can run.
+	p.unevaluated(op, problem, op.request, op.response)
+	if interrupts(op.request) || interrupts(op.response) {
+		p.fail(op, problem.err)
+		return false
+	}
+	op.outcome, op.request, op.response = problem.reason, nil, nil
+	asked := time.Now()
+	defer func() { op.upstream = time.Since(asked) }()
+	p.passThrough(op)
+	return false
+}
+
+// proceed runs what follows the request message: targets, upstream, targets, answer.
+func (p *Proxy) proceed(op *operation, c codec) {
 	if op.request != nil {
 		if failure := p.dispatch(op, op.request); failure != nil {
 			p.fail(op, failure)
@@ -46,7 +59,6 @@ func (p *Proxy) serveMatched(op *operation, c codec) {
 		p.fail(op, failure)
 		return
 	}
-
 	out := p.outgoing(op)
 	if op.in.Changed() {
 		if err := c.writeRequest(op, out); err != nil {
@@ -54,13 +66,9 @@ func (p *Proxy) serveMatched(op *operation, c codec) {
 			return
 		}
 	}
-	if !deadline.IsZero() {
-		left := time.Until(deadline)
-		if left <= 0 {
-			p.fail(op, deadlineError())
-			return
-		}
-		c.setTimeout(out, left)
+	if !op.deadline.IsZero() && !c.setTimeout(out, time.Until(op.deadline)) {
+		p.fail(op, deadlineError())
+		return
 	}
 	if op.response != nil {
 		c.limitAnswer(out)
@@ -81,14 +89,12 @@ func (p *Proxy) serveMatched(op *operation, c codec) {
 		return
 	}
 	defer res.Body.Close()
-	p.respond(op, c, res, in, asked, limit)
+	p.respond(op, c, res, in, asked)
 }
 
 // respond runs the response phase and delivers what comes of it.
-func (p *Proxy) respond(
-	op *operation, c codec, res *http.Response, in *inbound, asked time.Time, limit int64,
-) {
-	ok, problem, err := c.readResponse(op, res, limit)
+func (p *Proxy) respond(op *operation, c codec, res *http.Response, in *inbound, asked time.Time) {
+	ok, problem, err := c.readResponse(op, res, p.limitFor(op.fullMethod))
 	op.upstream = time.Since(asked)
 	switch {
 	case err != nil:
@@ -163,7 +169,7 @@ func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) *callError {
 		Plan:       plan,
 		FullMethod: op.method.FullMethod,
 		InstanceID: p.instanceID,
-		Headers:    envelopeHeaders(op.r),
+		Headers:    envelopeHeaders(op.client),
 		Request:    op.in,
 	}
 	if plan == op.response {

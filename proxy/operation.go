@@ -13,9 +13,10 @@ import (
 // operation is everything known about one request.
 type operation struct {
 	// What came in.
-	w     http.ResponseWriter
-	r     *http.Request
-	start time.Time
+	w      http.ResponseWriter
+	r      *http.Request
+	client *http.Request // r as the client sent it, where an edge serves it as something else
+	start  time.Time
 	// ctx is the caller's patience: its connection, and below it the deadline that it gave, once that was read.
 	ctx context.Context
 
@@ -35,6 +36,7 @@ type operation struct {
 	in, out *schema.Message
 	head    []byte // what was read of the request body
 	whole   bool   // head is all of it
+	frame   frame  // the request message as it came, where messages come in frames
 	// The response message came compressed, in an encoding that the gateway can write.
 	compressed bool
 
@@ -68,7 +70,7 @@ var operations = sync.Pool{New: func() any { return new(operation) }}
 
 func newOperation(w http.ResponseWriter, r *http.Request) *operation {
 	op := operations.Get().(*operation)
-	op.w, op.r, op.start, op.ctx = w, r, time.Now(), r.Context()
+	op.w, op.r, op.client, op.start, op.ctx = w, r, r, time.Now(), r.Context()
 	return op
 }
 

@@ -250,7 +250,7 @@ func (p *Proxy) cut(op *operation, err error) {
 // answerCode is the metric's code for an answer of the upstream.
 func (p *Proxy) answerCode(op *operation, res *http.Response) string {
 	if op.edge != nil {
-		return op.edge.answerCode(res)
+		return op.edge.answerCode(op, res)
 	}
 	return httpCodeName(res.StatusCode)
 }

@@ -44,28 +44,35 @@ func (grpcEdge) timeout(r *http.Request) (time.Duration, bool) {
 	return parseGRPCTimeout(values[0])
 }
 
-func (grpcEdge) setTimeout(out *http.Request, left time.Duration) {
+func (grpcEdge) setTimeout(out *http.Request, left time.Duration) bool {
+	if left <= 0 {
+		return false
+	}
 	out.Header[headerTimeout] = []string{formatGRPCTimeout(left)}
+	return true
 }
 
 func (grpcEdge) readRequest(op *operation, limit int64) (*unevaluable, error) {
 	f, read, err := readSingleFrame(op.r.Body, limit)
 	bad, _ := errors.AsType[frameError](err)
-	op.head, op.whole = read, err == nil || bad.ends()
+	op.frame, op.head, op.whole = f, read, err == nil || bad.ends()
+	return decodeFrame(op, err, op.r.Header.Get(headerEncoding), limit)
+}
+
+// decodeFrame makes op.frame, or the error that reading it ended with, the request message.
+func decodeFrame(op *operation, err error, encoding string, limit int64) (*unevaluable, error) {
 	input := op.method.Input()
-	encoding := op.r.Header.Get(headerEncoding)
 	var message []byte
 	if err == nil {
-		message, err = f.decode(encoding, limit)
+		message, err = op.frame.decode(encoding, limit)
 	}
-	if err == nil {
-		op.in, err = input.Decode(message)
-		if err != nil {
-			return undecodableRequest(input.Name(), err), nil
-		}
-		return nil, nil
+	if err != nil {
+		return frameProblem(err, encoding, input.Name(), undecodableRequest)
 	}
-	return frameProblem(err, encoding, input.Name(), undecodableRequest)
+	if op.in, err = input.Decode(message); err != nil {
+		return undecodableRequest(input.Name(), err), nil
+	}
+	return nil, nil
 }
 
 // frameProblem sorts an error of frame.go: what says that the message cannot be evaluated, and what is the stream's own.
@@ -90,7 +97,7 @@ func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f, err := newFrame(message, op.head[0] == flagCompressed) // Then the encoding is gzip: nothing else was decoded.
+	f, err := newFrame(message, op.frame.compressed()) // Then the encoding is gzip: nothing else was decoded.
 	if err != nil {
 		return err
 	}
@@ -204,7 +211,7 @@ func statusOf(res *http.Response) string {
 	return ""
 }
 
-func (grpcEdge) answerCode(res *http.Response) string {
+func (grpcEdge) answerCode(_ *operation, res *http.Response) string {
 	if status := statusOf(res); status != "" {
 		return grpcCodeName(status)
 	}
