@@ -19,6 +19,8 @@ type operation struct {
 	start  time.Time
 	// ctx is the caller's patience: its connection, and below it the deadline that it gave, once that was read.
 	ctx context.Context
+	// The deadline that it gave; zero if it gave none.
+	deadline time.Time
 
 	// What it is, decided on the headers alone.
 	kind       contentKind
