@@ -40,16 +40,34 @@ type Observer interface {
 	AsyncDropped(reason string)
 }
 
-// Shadowed is what a target of a shadow plan would have done.
-type Shadowed struct {
+// Run is one dispatch that has come to its end: what it did, or, with a shadow
+// plan, what it would have done.
+type Run struct {
+	// Invocation is what was dispatched. Its messages belong to the call: they
+	// must not be kept.
 	Invocation *Invocation
-	Target     *targetclient.Target
-	// Interrupt is the error that would have ended the call; nil if it would
-	// have gone on.
+	// Interrupt is what ended the call; with a shadow plan, the first failure
+	// that would have. Nil: the call goes on.
 	Interrupt *InterruptError
-	// Before and After are the message as JSON, when the answer would have
-	// changed it. They are payload: not for a log.
+	// Changed says that the message of the phase is, or would be, another one.
+	Changed bool
+	// Before is the message of the phase as it came, After what became, or would
+	// have become, of it; After is nil when no answer was applied. With a shadow
+	// plan every target sees the message as it came, so After is the answer of
+	// the last target that wanted a change. Both are payload: not for a log.
 	Before, After []byte
+}
+
+// Recorder is told about runs. Its methods are called from many goroutines and
+// must not block.
+type Recorder interface {
+	// Wants says whether the run that is about to begin is to be recorded, which
+	// costs a comparison of the message before and after. Runs of shadow plans
+	// are recorded in any case.
+	Wants(plan *Plan) bool
+	// Record is told about a run that ended, unless its caller was gone by then
+	// or the message had no JSON form.
+	Record(ctx context.Context, run Run)
 }
 
 // Options say what a Dispatcher works with.
@@ -64,9 +82,8 @@ type Options struct {
 	Observer Observer
 	// Logger gets one line per tolerated failure. Nil: slog.Default().
 	Logger *slog.Logger
-	// OnShadow is called when a target of a shadow plan would have interrupted
-	// the call or changed the message. Nil: nobody wants to know.
-	OnShadow func(context.Context, Shadowed)
+	// Recorder may be nil.
+	Recorder Recorder
 	// OnSuppressed is called when a target would have interrupted the call of a
 	// protected method. Nil: nobody wants to know.
 	OnSuppressed func(context.Context, *InterruptError)
@@ -82,9 +99,6 @@ func New(o Options) *Dispatcher {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
-	}
-	if o.OnShadow == nil {
-		o.OnShadow = func(context.Context, Shadowed) {}
 	}
 	if o.OnSuppressed == nil {
 		o.OnSuppressed = func(context.Context, *InterruptError) {}
@@ -106,33 +120,40 @@ type Outcome struct {
 // it has ended then) or a *[MessageError]. After an error the message may have
 // been replaced by targets that were called earlier.
 func (d *Dispatcher) Dispatch(ctx context.Context, inv *Invocation) (Outcome, error) {
-	var out Outcome
-	plan := inv.Plan
-	d.o.Observer.Matched(plan.Phase.String(), plan.Execution)
+	d.o.Observer.Matched(inv.Plan.Phase.String(), inv.Plan.Execution)
 	if gone := callerGone(ctx); gone != nil {
-		return out, gone
+		return Outcome{}, gone
 	}
+	run := d.begin(inv)
+	out, err := d.walk(ctx, inv, run)
+	d.end(ctx, run, out, err)
+	return out, err
+}
+
+// walk calls the targets. What only seems to happen, it notes in run.
+func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outcome, error) {
+	var out Outcome
 	chain, cancel := d.budget(ctx)
 	defer cancel()
 
 	var payload []byte // of the current content; nil: not built yet
-	for _, target := range plan.Targets {
+	for _, target := range inv.Plan.Targets {
 		if payload == nil {
 			var err error
 			if payload, err = inv.envelope(); err != nil {
 				return out, err
 			}
 		}
-		changed, failure := d.call(chain, inv, target, payload)
+		changed, failure := d.call(chain, inv, run, target, payload)
 		if gone := callerGone(ctx); gone != nil {
 			return out, gone
 		}
 		if failure != nil {
-			interrupt := newInterrupt(plan, target, failure)
-			if plan.mayInterrupt(target) {
+			interrupt := newInterrupt(inv.Plan, target, failure)
+			if inv.Plan.mayInterrupt(target) {
 				return out, interrupt
 			}
-			d.tolerate(ctx, inv, target, interrupt)
+			d.tolerate(ctx, inv, run, target, interrupt)
 			continue
 		}
 		if changed {
@@ -140,6 +161,38 @@ func (d *Dispatcher) Dispatch(ctx context.Context, inv *Invocation) (Outcome, er
 		}
 	}
 	return out, nil
+}
+
+// begin returns the record of a run that begins, nil when nobody wants one.
+func (d *Dispatcher) begin(inv *Invocation) *Run {
+	if d.o.Recorder == nil || !inv.Plan.Shadow && !d.o.Recorder.Wants(inv.Plan) {
+		return nil
+	}
+	before, err := inv.subject().JSON()
+	if err != nil {
+		return nil // the walk ends for the same reason
+	}
+	return &Run{Invocation: inv, Before: before}
+}
+
+// end hands the record of a run over.
+func (d *Dispatcher) end(ctx context.Context, run *Run, out Outcome, err error) {
+	if run == nil {
+		return
+	}
+	interrupt, interrupted := errors.AsType[*InterruptError](err)
+	switch {
+	case interrupted:
+		run.Interrupt = interrupt
+	case err != nil:
+		return
+	case out.Changed:
+		if run.After, err = run.Invocation.subject().JSON(); err != nil {
+			return
+		}
+	}
+	run.Changed = run.After != nil && !bytes.Equal(run.Before, run.After)
+	d.o.Recorder.Record(ctx, *run)
 }
 
 // budget gives the targets of one dispatch their common deadline, below the
@@ -152,7 +205,7 @@ func (d *Dispatcher) budget(ctx context.Context) (context.Context, context.Cance
 }
 
 // call calls one target according to its kind, and applies its answer.
-func (d *Dispatcher) call(chain context.Context, inv *Invocation, target *targetclient.Target, payload []byte) (changed bool, failure *targetclient.Error) {
+func (d *Dispatcher) call(chain context.Context, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, failure *targetclient.Error) {
 	var took time.Duration
 	switch {
 	case errors.Is(context.Cause(chain), targetclient.ErrChainTimeout):
@@ -161,7 +214,7 @@ func (d *Dispatcher) call(chain context.Context, inv *Invocation, target *target
 		d.enqueue(chain, inv.Plan, target, payload)
 		return false, nil
 	case target.Kind == targetclient.KindWebhook || target.Kind == targetclient.KindCall:
-		changed, took, failure = d.ask(chain, inv, target, payload)
+		changed, took, failure = d.ask(chain, inv, run, target, payload)
 	default:
 		return false, &targetclient.Error{Reason: targetclient.ReasonFailed, Err: ErrUnknownKind}
 	}
@@ -175,10 +228,10 @@ func (d *Dispatcher) call(chain context.Context, inv *Invocation, target *target
 
 // ask waits for the target's answer, and applies it if the target's kind says
 // so. An answer without a body changes nothing.
-func (d *Dispatcher) ask(chain context.Context, inv *Invocation, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
+func (d *Dispatcher) ask(chain context.Context, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
 	result, failure := d.do(chain, targetclient.Call{Target: target, Body: payload})
 	if failure == nil && target.Kind == targetclient.KindCall && len(result.Body) > 0 {
-		changed, failure = d.apply(chain, inv, target, result)
+		changed, failure = apply(inv, run, result)
 	}
 	return changed, result.Duration, failure
 }
@@ -194,12 +247,12 @@ func (d *Dispatcher) do(ctx context.Context, call targetclient.Call) (targetclie
 	return result, &targetclient.Error{Reason: targetclient.ReasonTransport, Err: err}
 }
 
-// apply makes the answer the message. In a shadow plan it only says what would
-// have become of the message.
-func (d *Dispatcher) apply(ctx context.Context, inv *Invocation, target *targetclient.Target, result targetclient.Result) (changed bool, failure *targetclient.Error) {
+// apply makes the answer the message. With a shadow plan it only notes what
+// would have become of the message.
+func apply(inv *Invocation, run *Run, result targetclient.Result) (changed bool, failure *targetclient.Error) {
 	var err error
 	if inv.Plan.Shadow {
-		err = d.preview(ctx, inv, target, result.Body)
+		err = preview(inv, run, result.Body)
 	} else {
 		err = inv.subject().Replace(result.Body)
 		changed = err == nil
@@ -212,19 +265,18 @@ func (d *Dispatcher) apply(ctx context.Context, inv *Invocation, target *targetc
 	return changed, nil
 }
 
-func (d *Dispatcher) preview(ctx context.Context, inv *Invocation, target *targetclient.Target, answer []byte) error {
-	before, err := inv.subject().JSON()
-	if err != nil {
-		return err
-	}
+func preview(inv *Invocation, run *Run, answer []byte) error {
 	after := answer
 	if p, ok := inv.subject().(Previewer); ok {
+		var err error
 		if after, err = p.Preview(answer); err != nil {
 			return err
 		}
 	}
-	if !bytes.Equal(before, after) {
-		d.o.OnShadow(ctx, Shadowed{Invocation: inv, Target: target, Before: before, After: after})
+	switch {
+	case run == nil || run.Interrupt != nil: // what follows an interruption would not have come
+	case run.After == nil || !bytes.Equal(after, run.Before): // an echo would have echoed what an earlier target said
+		run.After = after
 	}
 	return nil
 }
@@ -241,7 +293,7 @@ func (d *Dispatcher) enqueue(ctx context.Context, plan *Plan, target *targetclie
 }
 
 // tolerate takes note of a failure that does not end the call.
-func (d *Dispatcher) tolerate(ctx context.Context, inv *Invocation, target *targetclient.Target, failure *InterruptError) {
+func (d *Dispatcher) tolerate(ctx context.Context, inv *Invocation, run *Run, target *targetclient.Target, failure *InterruptError) {
 	plan := inv.Plan
 	d.o.Logger.Warn("target failed, the call goes on", "execution", plan.Execution, "target", target.Name,
 		"reason", failure.Reason.String(), "method", inv.FullMethod, "error", failure.Err)
@@ -249,8 +301,8 @@ func (d *Dispatcher) tolerate(ctx context.Context, inv *Invocation, target *targ
 	case !wantsInterrupt(target):
 	case plan.Protected:
 		d.o.OnSuppressed(ctx, failure)
-	case plan.Shadow:
-		d.o.OnShadow(ctx, Shadowed{Invocation: inv, Target: target, Interrupt: failure})
+	case plan.Shadow && run != nil && run.Interrupt == nil:
+		run.Interrupt = failure
 	}
 }
 

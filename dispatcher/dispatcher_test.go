@@ -134,7 +134,8 @@ type testBundle struct {
 	queue      fakeQueue
 	observer   fakeObserver
 	log        bytes.Buffer
-	shadowed   []dispatcher.Shadowed
+	runs       []dispatcher.Run
+	wants      bool
 	suppressed []*dispatcher.InterruptError
 	inv        *dispatcher.Invocation
 	request    *message
@@ -156,10 +157,26 @@ func (b *testBundle) dispatch(ctx context.Context, chainTimeout time.Duration) (
 	d := dispatcher.New(dispatcher.Options{
 		Caller: &b.caller, Queue: &b.queue, Observer: &b.observer, ChainTimeout: chainTimeout,
 		Logger:       slog.New(slog.NewTextHandler(&b.log, nil)),
-		OnShadow:     func(_ context.Context, s dispatcher.Shadowed) { b.shadowed = append(b.shadowed, s) },
+		Recorder:     b,
 		OnSuppressed: func(_ context.Context, e *dispatcher.InterruptError) { b.suppressed = append(b.suppressed, e) },
 	})
 	return d.Dispatch(ctx, b.inv)
+}
+
+// Wants and Record make the bundle a Recorder.
+func (b *testBundle) Wants(*dispatcher.Plan) bool                  { return b.wants }
+func (b *testBundle) Record(_ context.Context, run dispatcher.Run) { b.runs = append(b.runs, run) }
+
+// recorded describes the runs recorded so far.
+func (b *testBundle) recorded() (runs []string) {
+	for _, r := range b.runs {
+		s := fmt.Sprintf("%s -> %s changed %t", r.Before, r.After, r.Changed)
+		if r.Interrupt != nil {
+			s += ", interrupted by " + r.Interrupt.Target + ": " + r.Interrupt.Reason.String()
+		}
+		runs = append(runs, s)
+	}
+	return runs
 }
 
 // payload is the envelope of a request phase with the given message.
@@ -526,17 +543,7 @@ func TestShadowPlanOnlyLooks(t *testing.T) {
 	}
 	equal(t, "number of calls", len(b.caller.calls), 5)
 	equal(t, "number of deliveries", len(b.queue.taken), 1)
-	var would []string
-	for _, s := range b.shadowed {
-		if s.Interrupt != nil {
-			would = append(would, s.Target.Name+" would interrupt: "+s.Interrupt.Reason.String())
-		} else {
-			would = append(would, fmt.Sprintf("%s would change %s to %s", s.Target.Name, s.Before, s.After))
-		}
-	}
-	equal(t, "would", would, []string{
-		"veto would interrupt: forwarded", `ask would change {"a":"request"} to {"a":"asked"}`, "bad would interrupt: not_applicable",
-	})
+	equal(t, "recorded", b.recorded(), []string{`{"a":"request"} ->  changed false, interrupted by veto: forwarded`})
 	equal(t, "observed", b.observer.events[1:], []string{"veto forwarded 1s", "ask ok 1s", "same ok 1s", "bad not_applicable 1s", "tolerated not_applicable 1s"})
 }
 
@@ -549,9 +556,7 @@ func TestShadowPlanWithoutPreview(t *testing.T) {
 	b.caller.answers["same"] = answers(`{"a":"request"}`)
 	_, err := b.dispatch(t.Context(), 0)
 	equal(t, "error", err, nil)
-	if len(b.shadowed) != 1 || string(b.shadowed[0].After) != `{"a":"asked"}` {
-		t.Errorf("shadowed %v, want the answer of ask", b.shadowed)
-	}
+	equal(t, "recorded", b.recorded(), []string{`{"a":"request"} -> {"a":"asked"} changed true`})
 }
 
 func TestProtectedPlanIsNotInterrupted(t *testing.T) {
@@ -574,8 +579,8 @@ func TestProtectedPlanIsNotInterrupted(t *testing.T) {
 	b.inv.Plan.Shadow = true
 	_, err = b.dispatch(t.Context(), 0)
 	equal(t, "error", err, nil)
-	if slices.ContainsFunc(b.shadowed, func(s dispatcher.Shadowed) bool { return s.Interrupt != nil }) {
-		t.Errorf("shadowed %v", b.shadowed)
+	if slices.ContainsFunc(b.runs, func(r dispatcher.Run) bool { return r.Interrupt != nil }) {
+		t.Errorf("recorded %v", b.recorded())
 	}
 }
 

@@ -149,6 +149,16 @@ func (m *Message) Replace(json []byte) error {
 	return nil
 }
 
+// Preview returns what JSON would return after a Replace with the same argument,
+// and fails as Replace would; the message stays as it is.
+func (m *Message) Preview(json []byte) ([]byte, error) {
+	next := *m // Replace changes no content in place
+	if err := next.Replace(json); err != nil {
+		return nil, err
+	}
+	return next.JSON()
+}
+
 // saysTheSame reports whether the JSON of the current content reads as next. JSON
 // cannot tell every two messages apart, and a target only ever sees JSON.
 func (m *Message) saysTheSame(next protoreflect.Message) bool {
