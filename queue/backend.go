@@ -100,8 +100,12 @@ type Lease struct {
 	// Fault is why the record has no body: ErrSealed or ErrDamaged.
 	Fault error
 
-	token string // of the backend
+	token string    // of the backend
+	since time.Time // Now, by this process's clock
 }
+
+// clock is the backend's time now, as far as it is known here.
+func (l *Lease) clock() time.Time { return l.Now.Add(time.Since(l.since)) }
 
 // Action says what becomes of a leased delivery.
 type Action uint8
@@ -139,15 +143,6 @@ func (f *Filter) limit() int {
 		return 100
 	}
 	return min(f.Limit, 1000)
-}
-
-// wants says whether the filter takes a record whose stored state is s, in a lane
-// that is parked or not.
-func (f *Filter) wants(s State, parked bool) bool {
-	if s == StatePending && parked {
-		s = StateParked
-	}
-	return f.State == 0 || f.State == s
 }
 
 // Page is a part of a list.

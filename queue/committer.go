@@ -91,6 +91,12 @@ func (c *committer[T]) take() (batch []*pending[T], closed bool) {
 	return batch, c.closed
 }
 
+func (c *committer[T]) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 // close takes nothing more, writes what was taken, and waits for it.
 func (c *committer[T]) close() {
 	c.mu.Lock()

@@ -227,7 +227,7 @@ func (e *Embedded) Lease(_ context.Context, target string, limit int) (leases []
 				look = now
 				break
 			}
-			l := &Lease{Now: now}
+			l := &Lease{Now: now, since: now}
 			var err error
 			if l.Record, err = decodeHead(heads.Get([]byte(id))); err != nil {
 				return err

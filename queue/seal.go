@@ -98,11 +98,12 @@ func (s *Sealer) seal(r *Record) []byte {
 		return append([]byte{formPlain}, r.Body...)
 	}
 	key := s.keys[0]
-	stored := make([]byte, 1+len(key.id)+key.aead.NonceSize(), 1+len(key.id)+key.aead.NonceSize()+len(r.Body)+key.aead.Overhead())
-	stored[0] = formSealed
-	copy(stored[1:], key.id[:])
-	nonce := stored[1+len(key.id):]
+	nonce := make([]byte, key.aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails
+	stored := make([]byte, 0, 1+len(key.id)+len(nonce)+len(r.Body)+key.aead.Overhead())
+	stored = append(stored, formSealed)
+	stored = append(stored, key.id[:]...)
+	stored = append(stored, nonce...)
 	return key.aead.Seal(stored, nonce, r.Body, sealedFor(r))
 }
 
