@@ -30,9 +30,12 @@ type ExplainRequest struct {
 	Method   string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
 	Event    string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
-	// Also the last shadowed or enforced run of each execution on this gateway.
+	// Also the last shadowed or enforced run of each execution on this gateway
+	// since it started. Of an execution that runs more than ten times a second,
+	// some enforced runs are left out.
 	Last bool `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
 	// With last: payload values in the diff. Otherwise only the paths are shown.
+	// Values are kept of shadowed runs only, and not of large messages.
 	WithValues    bool `protobuf:"varint,5,opt,name=with_values,json=withValues,proto3" json:"with_values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,7 +355,8 @@ func (x *TargetExplanation) GetIncludedFrom() string {
 type HiddenExecution struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Execution string                 `protobuf:"bytes,1,opt,name=execution,proto3" json:"execution,omitempty"`
-	// Why it does not fire: "less specific", "disabled", "no targets".
+	// Why it does not fire: "less specific", "disabled", "no targets", "targets
+	// disabled", "streaming".
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -407,8 +411,10 @@ type LastRun struct {
 	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	// "unchanged", "changed" or "interrupted": what happened, or, in shadow
 	// mode, what would have happened.
-	Outcome       string         `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	Shadow        bool           `protobuf:"varint,3,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Shadow  bool   `protobuf:"varint,3,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// At most 100 places; none when the call was interrupted, or when the message
+	// was too large to be compared.
 	Diff          []*ValueChange `protobuf:"bytes,4,rep,name=diff,proto3" json:"diff,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -550,7 +556,9 @@ type TestFireRequest struct {
 	// messages the payload holds.
 	Id     string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
-	// The request message in its JSON form; in the response phase too.
+	// The request message in its JSON form; in the response phase too. Absent is
+	// the empty message. A field that the method's message does not have is an
+	// error, as far as the schema is known.
 	Request *structpb.Value `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
 	// The response message, for executions of the response phase.
 	Response      *structpb.Value `protobuf:"bytes,4,opt,name=response,proto3" json:"response,omitempty"`
@@ -623,7 +631,7 @@ type TestFireResponse struct {
 	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// The message after all targets, absent when interrupted.
 	Message *structpb.Value `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// What a caller would have been told.
+	// What a caller would have been told: "PermissionDenied: not today (EXEC-...)".
 	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -688,17 +696,21 @@ func (x *TestFireResponse) GetError() string {
 }
 
 type TestFireCall struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Target string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the target.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	// The body that the target got.
 	Request *structpb.Value `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	// Status of its answer, 0 if there was none.
 	Status uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
-	// The body of its answer, as text.
+	// The body of its answer, as text; at most 64 KiB of it. That of an answer
+	// other than 2xx is not read.
 	Response string `protobuf:"bytes,4,opt,name=response,proto3" json:"response,omitempty"`
 	// Outcome label as in execgate_target_calls_total.
-	Outcome       string               `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	Duration      *durationpb.Duration `protobuf:"bytes,6,opt,name=duration,proto3" json:"duration,omitempty"`
+	Outcome  string               `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,6,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Why it failed, without payload.
+	Error         string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -775,6 +787,13 @@ func (x *TestFireCall) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *TestFireCall) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 var File_execgate_v1_explain_proto protoreflect.FileDescriptor
 
 const file_execgate_v1_explain_proto_rawDesc = "" +
@@ -828,14 +847,15 @@ const file_execgate_v1_explain_proto_rawDesc = "" +
 	"\x05calls\x18\x01 \x03(\v2\x19.execgate.v1.TestFireCallR\x05calls\x12\x18\n" +
 	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x120\n" +
 	"\amessage\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\amessage\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"\xdd\x01\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xf3\x01\n" +
 	"\fTestFireCall\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x120\n" +
 	"\arequest\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\arequest\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1a\n" +
 	"\bresponse\x18\x04 \x01(\tR\bresponse\x12\x18\n" +
 	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x125\n" +
-	"\bduration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bdurationB8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
+	"\bduration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05errorB8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
 
 var (
 	file_execgate_v1_explain_proto_rawDescOnce sync.Once

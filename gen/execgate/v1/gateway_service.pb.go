@@ -236,7 +236,8 @@ func (x *UpdateTargetPolicyResponse) GetDetails() *PolicyDetails {
 type ResetTargetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Names of policy fields, as in JSON or as in the proto. Empty: all.
+	// Names of policy fields, as in JSON or as in the proto, with a dot into the
+	// breaker ("breaker.open_for"). Empty: all.
 	Fields        []string `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -830,10 +831,11 @@ func (x *SetSwitchesResponse) GetRevision() uint64 {
 // Switches of the whole gateway.
 type Switches struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// false: no execution fires, every call passes untouched.
+	// false: no execution fires, on any gateway, and every call passes untouched:
+	// also those that were held because a veto could not be evaluated.
 	Dispatch *bool `protobuf:"varint,1,opt,name=dispatch,proto3,oneof" json:"dispatch,omitempty"`
 	// Read-only: dispatch is off on this gateway by its kill file, whatever the
-	// store says.
+	// store says. Ignored when set.
 	KilledLocally bool `protobuf:"varint,2,opt,name=killed_locally,json=killedLocally,proto3" json:"killed_locally,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -935,21 +937,21 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\bSwitches\x12\x1f\n" +
 	"\bdispatch\x18\x01 \x01(\bH\x00R\bdispatch\x88\x01\x01\x12%\n" +
 	"\x0ekilled_locally\x18\x02 \x01(\bR\rkilledLocallyB\v\n" +
-	"\t_dispatch2\xcc\x0f\n" +
-	"\x0eGatewayService\x12}\n" +
-	"\x0fGetTargetPolicy\x12#.execgate.v1.GetTargetPolicyRequest\x1a$.execgate.v1.GetTargetPolicyResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/targets/{id}/policy\x12\x8e\x01\n" +
-	"\x12UpdateTargetPolicy\x12&.execgate.v1.UpdateTargetPolicyRequest\x1a'.execgate.v1.UpdateTargetPolicyResponse\"'\x82\xd3\xe4\x93\x02!:\x06policy2\x17/v1/targets/{id}/policy\x12\x83\x01\n" +
-	"\x11ResetTargetPolicy\x12%.execgate.v1.ResetTargetPolicyRequest\x1a&.execgate.v1.ResetTargetPolicyResponse\"\x1f\x82\xd3\xe4\x93\x02\x19*\x17/v1/targets/{id}/policy\x12\x89\x01\n" +
-	"\x12GetExecutionPolicy\x12&.execgate.v1.GetExecutionPolicyRequest\x1a'.execgate.v1.GetExecutionPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/executions/{id}/policy\x12\x9a\x01\n" +
-	"\x15UpdateExecutionPolicy\x12).execgate.v1.UpdateExecutionPolicyRequest\x1a*.execgate.v1.UpdateExecutionPolicyResponse\"*\x82\xd3\xe4\x93\x02$:\x06policy2\x1a/v1/executions/{id}/policy\x12\x8f\x01\n" +
-	"\x14ResetExecutionPolicy\x12(.execgate.v1.ResetExecutionPolicyRequest\x1a).execgate.v1.ResetExecutionPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/executions/{id}/policy\x12f\n" +
+	"\t_dispatch2\xe2\x0f\n" +
+	"\x0eGatewayService\x12\x80\x01\n" +
+	"\x0fGetTargetPolicy\x12#.execgate.v1.GetTargetPolicyRequest\x1a$.execgate.v1.GetTargetPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/targets/{id=**}/policy\x12\x91\x01\n" +
+	"\x12UpdateTargetPolicy\x12&.execgate.v1.UpdateTargetPolicyRequest\x1a'.execgate.v1.UpdateTargetPolicyResponse\"*\x82\xd3\xe4\x93\x02$:\x06policy2\x1a/v1/targets/{id=**}/policy\x12\x86\x01\n" +
+	"\x11ResetTargetPolicy\x12%.execgate.v1.ResetTargetPolicyRequest\x1a&.execgate.v1.ResetTargetPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/targets/{id=**}/policy\x12\x8c\x01\n" +
+	"\x12GetExecutionPolicy\x12&.execgate.v1.GetExecutionPolicyRequest\x1a'.execgate.v1.GetExecutionPolicyResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/executions/{id=**}/policy\x12\x9d\x01\n" +
+	"\x15UpdateExecutionPolicy\x12).execgate.v1.UpdateExecutionPolicyRequest\x1a*.execgate.v1.UpdateExecutionPolicyResponse\"-\x82\xd3\xe4\x93\x02':\x06policy2\x1d/v1/executions/{id=**}/policy\x12\x92\x01\n" +
+	"\x14ResetExecutionPolicy\x12(.execgate.v1.ResetExecutionPolicyRequest\x1a).execgate.v1.ResetExecutionPolicyResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/executions/{id=**}/policy\x12f\n" +
 	"\vGetSwitches\x12\x1f.execgate.v1.GetSwitchesRequest\x1a .execgate.v1.GetSwitchesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/switches\x12p\n" +
 	"\vSetSwitches\x12\x1f.execgate.v1.SetSwitchesRequest\x1a .execgate.v1.SetSwitchesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\bswitches2\f/v1/switches\x12m\n" +
 	"\rListRevisions\x12!.execgate.v1.ListRevisionsRequest\x1a\".execgate.v1.ListRevisionsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/revisions\x12v\n" +
 	"\bRollback\x12\x1c.execgate.v1.RollbackRequest\x1a\x1d.execgate.v1.RollbackResponse\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/revisions/{revision}/_rollback\x12]\n" +
 	"\tListAudit\x12\x1d.execgate.v1.ListAuditRequest\x1a\x1e.execgate.v1.ListAuditResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/audit\x12Y\n" +
-	"\aExplain\x12\x1b.execgate.v1.ExplainRequest\x1a\x1c.execgate.v1.ExplainResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/explain\x12r\n" +
-	"\bTestFire\x12\x1c.execgate.v1.TestFireRequest\x1a\x1d.execgate.v1.TestFireResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/executions/{id}/_test_fire\x12X\n" +
+	"\aExplain\x12\x1b.execgate.v1.ExplainRequest\x1a\x1c.execgate.v1.ExplainResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/explain\x12u\n" +
+	"\bTestFire\x12\x1c.execgate.v1.TestFireRequest\x1a\x1d.execgate.v1.TestFireResponse\",\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/executions/{id=**}/_test_fire\x12X\n" +
 	"\x04Plan\x12\x18.execgate.v1.PlanRequest\x1a\x19.execgate.v1.PlanResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/config/_plan\x12\\\n" +
 	"\x05Apply\x12\x19.execgate.v1.ApplyRequest\x1a\x1a.execgate.v1.ApplyResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/config/_apply\x12`\n" +
 	"\x06Export\x12\x1a.execgate.v1.ExportRequest\x1a\x1b.execgate.v1.ExportResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/config/_export\x12`\n" +

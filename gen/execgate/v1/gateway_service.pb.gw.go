@@ -672,7 +672,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/GetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/GetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -692,7 +692,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -712,7 +712,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -732,7 +732,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/GetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/GetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -752,7 +752,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -772,7 +772,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -912,7 +912,7 @@ func RegisterGatewayServiceHandlerServer(ctx context.Context, mux *runtime.Serve
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/TestFire", runtime.WithHTTPPathPattern("/v1/executions/{id}/_test_fire"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/execgate.v1.GatewayService/TestFire", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/_test_fire"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1050,7 +1050,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/GetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/GetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1067,7 +1067,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1084,7 +1084,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetTargetPolicy", runtime.WithHTTPPathPattern("/v1/targets/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1101,7 +1101,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/GetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/GetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1118,7 +1118,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/UpdateExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1135,7 +1135,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id}/policy"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/ResetExecutionPolicy", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/policy"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1254,7 +1254,7 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/TestFire", runtime.WithHTTPPathPattern("/v1/executions/{id}/_test_fire"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/execgate.v1.GatewayService/TestFire", runtime.WithHTTPPathPattern("/v1/executions/{id=**}/_test_fire"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -1339,19 +1339,19 @@ func RegisterGatewayServiceHandlerClient(ctx context.Context, mux *runtime.Serve
 }
 
 var (
-	pattern_GatewayService_GetTargetPolicy_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
-	pattern_GatewayService_UpdateTargetPolicy_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
-	pattern_GatewayService_ResetTargetPolicy_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
-	pattern_GatewayService_GetExecutionPolicy_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
-	pattern_GatewayService_UpdateExecutionPolicy_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
-	pattern_GatewayService_ResetExecutionPolicy_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
+	pattern_GatewayService_GetTargetPolicy_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
+	pattern_GatewayService_UpdateTargetPolicy_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
+	pattern_GatewayService_ResetTargetPolicy_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "targets", "id", "policy"}, ""))
+	pattern_GatewayService_GetExecutionPolicy_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
+	pattern_GatewayService_UpdateExecutionPolicy_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
+	pattern_GatewayService_ResetExecutionPolicy_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "policy"}, ""))
 	pattern_GatewayService_GetSwitches_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "switches"}, ""))
 	pattern_GatewayService_SetSwitches_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "switches"}, ""))
 	pattern_GatewayService_ListRevisions_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "revisions"}, ""))
 	pattern_GatewayService_Rollback_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "revisions", "revision", "_rollback"}, ""))
 	pattern_GatewayService_ListAudit_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "audit"}, ""))
 	pattern_GatewayService_Explain_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "explain"}, ""))
-	pattern_GatewayService_TestFire_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "_test_fire"}, ""))
+	pattern_GatewayService_TestFire_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 3, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "executions", "id", "_test_fire"}, ""))
 	pattern_GatewayService_Plan_0                  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "config", "_plan"}, ""))
 	pattern_GatewayService_Apply_0                 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "config", "_apply"}, ""))
 	pattern_GatewayService_Export_0                = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "config", "_export"}, ""))

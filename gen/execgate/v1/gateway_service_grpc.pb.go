@@ -45,12 +45,14 @@ const (
 // Everything about targets and executions that ZITADEL's Actions API has no
 // word for. Reads need gateway.read, changes gateway.write.
 //
-// In a REST path an execution id may stand percent-encoded
-// ("request%2Fpkg.Service%2FMethod") or with its slashes as they are.
+// A target is named by its id or by its name. An execution id may be spelled
+// as everywhere in this API: in a REST path percent-encoded
+// ("request%2Fpkg.Service%2FMethod") or with its slashes as they are, and with
+// the older dot behind the type word ("request.pkg.Service").
 type GatewayServiceClient interface {
 	GetTargetPolicy(ctx context.Context, in *GetTargetPolicyRequest, opts ...grpc.CallOption) (*GetTargetPolicyResponse, error)
-	// Changes the given fields only. Nothing to change is a success and no new
-	// revision.
+	// Changes the given fields only, those of the breaker one by one. Nothing to
+	// change is a success and no new revision.
 	UpdateTargetPolicy(ctx context.Context, in *UpdateTargetPolicyRequest, opts ...grpc.CallOption) (*UpdateTargetPolicyResponse, error)
 	// Back to the defaults: of the named fields, or of all when none is named.
 	ResetTargetPolicy(ctx context.Context, in *ResetTargetPolicyRequest, opts ...grpc.CallOption) (*ResetTargetPolicyResponse, error)
@@ -64,15 +66,23 @@ type GatewayServiceClient interface {
 	SetSwitches(ctx context.Context, in *SetSwitchesRequest, opts ...grpc.CallOption) (*SetSwitchesResponse, error)
 	// Newest first.
 	ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error)
-	// Makes the configuration what it was at a revision, as a new revision.
-	// FAILED_PRECONDITION when the log no longer reaches back that far.
+	// Makes targets, executions and their policies what they were at a revision,
+	// as one new revision: what was deleted since is there again, under its id
+	// and with its signing key, and what was made since is gone. Sequences and
+	// change dates of what is touched move on. Switches stay as they are: a
+	// rollback never turns dispatch on.
+	// FAILED_PRECONDITION when the log no longer reaches back that far, or when
+	// the result would not be valid.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Who changed what, newest first, field by field and without secrets.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 	// What a call of a method would do now.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
-	// Calls the targets of an execution with a message of the caller's. Nothing
-	// goes upstream. Needs gateway.write: targets really are called.
+	// Calls the targets of an execution of the request or response phase with a
+	// message of the caller's, also when the execution is disabled, in shadow mode
+	// or hidden, and when dispatch is switched off. Nothing goes upstream. Needs
+	// gateway.write: targets really are called, async ones at once, and the calls
+	// count for breakers and concurrency caps as any other.
 	TestFire(ctx context.Context, in *TestFireRequest, opts ...grpc.CallOption) (*TestFireResponse, error)
 	// What Apply would change, without changing it.
 	Plan(ctx context.Context, in *PlanRequest, opts ...grpc.CallOption) (*PlanResponse, error)
@@ -271,12 +281,14 @@ func (c *gatewayServiceClient) Import(ctx context.Context, in *ImportRequest, op
 // Everything about targets and executions that ZITADEL's Actions API has no
 // word for. Reads need gateway.read, changes gateway.write.
 //
-// In a REST path an execution id may stand percent-encoded
-// ("request%2Fpkg.Service%2FMethod") or with its slashes as they are.
+// A target is named by its id or by its name. An execution id may be spelled
+// as everywhere in this API: in a REST path percent-encoded
+// ("request%2Fpkg.Service%2FMethod") or with its slashes as they are, and with
+// the older dot behind the type word ("request.pkg.Service").
 type GatewayServiceServer interface {
 	GetTargetPolicy(context.Context, *GetTargetPolicyRequest) (*GetTargetPolicyResponse, error)
-	// Changes the given fields only. Nothing to change is a success and no new
-	// revision.
+	// Changes the given fields only, those of the breaker one by one. Nothing to
+	// change is a success and no new revision.
 	UpdateTargetPolicy(context.Context, *UpdateTargetPolicyRequest) (*UpdateTargetPolicyResponse, error)
 	// Back to the defaults: of the named fields, or of all when none is named.
 	ResetTargetPolicy(context.Context, *ResetTargetPolicyRequest) (*ResetTargetPolicyResponse, error)
@@ -290,15 +302,23 @@ type GatewayServiceServer interface {
 	SetSwitches(context.Context, *SetSwitchesRequest) (*SetSwitchesResponse, error)
 	// Newest first.
 	ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error)
-	// Makes the configuration what it was at a revision, as a new revision.
-	// FAILED_PRECONDITION when the log no longer reaches back that far.
+	// Makes targets, executions and their policies what they were at a revision,
+	// as one new revision: what was deleted since is there again, under its id
+	// and with its signing key, and what was made since is gone. Sequences and
+	// change dates of what is touched move on. Switches stay as they are: a
+	// rollback never turns dispatch on.
+	// FAILED_PRECONDITION when the log no longer reaches back that far, or when
+	// the result would not be valid.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Who changed what, newest first, field by field and without secrets.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	// What a call of a method would do now.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
-	// Calls the targets of an execution with a message of the caller's. Nothing
-	// goes upstream. Needs gateway.write: targets really are called.
+	// Calls the targets of an execution of the request or response phase with a
+	// message of the caller's, also when the execution is disabled, in shadow mode
+	// or hidden, and when dispatch is switched off. Nothing goes upstream. Needs
+	// gateway.write: targets really are called, async ones at once, and the calls
+	// count for breakers and concurrency caps as any other.
 	TestFire(context.Context, *TestFireRequest) (*TestFireResponse, error)
 	// What Apply would change, without changing it.
 	Plan(context.Context, *PlanRequest) (*PlanResponse, error)

@@ -380,7 +380,8 @@ type ListAuditRequest struct {
 	Limit uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Only revisions below this one; 0 begins with the newest.
 	Before uint64 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
-	// Only changes of this target (id or name) or execution (id). Empty: all.
+	// Only changes of this target (id, or a name that it has or had), execution
+	// (id) or switch (name), policies included. Empty: all.
 	Resource string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Only changes by this actor. Empty: all.
 	Actor         string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -572,7 +573,8 @@ type ItemChange struct {
 	Change ChangeKind             `protobuf:"varint,1,opt,name=change,proto3,enum=execgate.v1.ChangeKind" json:"change,omitempty"`
 	// "target", "execution", "target_policy", "execution_policy", "switch".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Id   string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// Of the target or execution; of a switch its name.
+	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	// Name of the target, empty for what has none.
 	Name          string         `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	Fields        []*FieldChange `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
@@ -645,12 +647,15 @@ func (x *ItemChange) GetFields() []*FieldChange {
 	return nil
 }
 
-// Values are JSON text; empty is absent. Secrets read "***".
+// Values are JSON text; empty is absent. Secrets read "***", so that a changed
+// secret is a field that reads the same before and after.
 type FieldChange struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	Before        string                 `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
-	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the field, with a dot into a breaker or a header:
+	// "breaker.open_for", "headers.Authorization".
+	Field         string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Before        string `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

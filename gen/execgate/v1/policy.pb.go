@@ -85,11 +85,12 @@ type TargetPolicy struct {
 	// A call above the cap fails at once.
 	MaxConcurrency *uint32  `protobuf:"varint,2,opt,name=max_concurrency,json=maxConcurrency,proto3,oneof" json:"max_concurrency,omitempty"`
 	Breaker        *Breaker `protobuf:"bytes,3,opt,name=breaker,proto3" json:"breaker,omitempty"`
-	// Host names that the target's URL, and every redirect, may name. Compared
-	// exactly, without case, without port. Empty: any host.
+	// Hosts (name or address, or either with ":port") that the target's URL, and
+	// every redirect, may name. Compared exactly, without case. Empty: any host.
 	AllowedHosts *HostList `protobuf:"bytes,4,opt,name=allowed_hosts,json=allowedHosts,proto3" json:"allowed_hosts,omitempty"`
-	// Fixed headers that every call to the target carries. Write-only values:
-	// reads show the names with the value "***".
+	// Fixed headers that every call to the target carries; the map replaces the
+	// one before. Write-only values: reads show the names with the value "***",
+	// and writing that value keeps the one that is stored.
 	Headers       *HeaderMap `protobuf:"bytes,5,opt,name=headers,proto3" json:"headers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

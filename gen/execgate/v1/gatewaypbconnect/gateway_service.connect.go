@@ -82,8 +82,8 @@ const (
 // GatewayServiceClient is a client for the execgate.v1.GatewayService service.
 type GatewayServiceClient interface {
 	GetTargetPolicy(context.Context, *v1.GetTargetPolicyRequest) (*v1.GetTargetPolicyResponse, error)
-	// Changes the given fields only. Nothing to change is a success and no new
-	// revision.
+	// Changes the given fields only, those of the breaker one by one. Nothing to
+	// change is a success and no new revision.
 	UpdateTargetPolicy(context.Context, *v1.UpdateTargetPolicyRequest) (*v1.UpdateTargetPolicyResponse, error)
 	// Back to the defaults: of the named fields, or of all when none is named.
 	ResetTargetPolicy(context.Context, *v1.ResetTargetPolicyRequest) (*v1.ResetTargetPolicyResponse, error)
@@ -97,15 +97,23 @@ type GatewayServiceClient interface {
 	SetSwitches(context.Context, *v1.SetSwitchesRequest) (*v1.SetSwitchesResponse, error)
 	// Newest first.
 	ListRevisions(context.Context, *v1.ListRevisionsRequest) (*v1.ListRevisionsResponse, error)
-	// Makes the configuration what it was at a revision, as a new revision.
-	// FAILED_PRECONDITION when the log no longer reaches back that far.
+	// Makes targets, executions and their policies what they were at a revision,
+	// as one new revision: what was deleted since is there again, under its id
+	// and with its signing key, and what was made since is gone. Sequences and
+	// change dates of what is touched move on. Switches stay as they are: a
+	// rollback never turns dispatch on.
+	// FAILED_PRECONDITION when the log no longer reaches back that far, or when
+	// the result would not be valid.
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
 	// Who changed what, newest first, field by field and without secrets.
 	ListAudit(context.Context, *v1.ListAuditRequest) (*v1.ListAuditResponse, error)
 	// What a call of a method would do now.
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
-	// Calls the targets of an execution with a message of the caller's. Nothing
-	// goes upstream. Needs gateway.write: targets really are called.
+	// Calls the targets of an execution of the request or response phase with a
+	// message of the caller's, also when the execution is disabled, in shadow mode
+	// or hidden, and when dispatch is switched off. Nothing goes upstream. Needs
+	// gateway.write: targets really are called, async ones at once, and the calls
+	// count for breakers and concurrency caps as any other.
 	TestFire(context.Context, *v1.TestFireRequest) (*v1.TestFireResponse, error)
 	// What Apply would change, without changing it.
 	Plan(context.Context, *v1.PlanRequest) (*v1.PlanResponse, error)
@@ -412,8 +420,8 @@ func (c *gatewayServiceClient) Import(ctx context.Context, req *v1.ImportRequest
 // GatewayServiceHandler is an implementation of the execgate.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	GetTargetPolicy(context.Context, *v1.GetTargetPolicyRequest) (*v1.GetTargetPolicyResponse, error)
-	// Changes the given fields only. Nothing to change is a success and no new
-	// revision.
+	// Changes the given fields only, those of the breaker one by one. Nothing to
+	// change is a success and no new revision.
 	UpdateTargetPolicy(context.Context, *v1.UpdateTargetPolicyRequest) (*v1.UpdateTargetPolicyResponse, error)
 	// Back to the defaults: of the named fields, or of all when none is named.
 	ResetTargetPolicy(context.Context, *v1.ResetTargetPolicyRequest) (*v1.ResetTargetPolicyResponse, error)
@@ -427,15 +435,23 @@ type GatewayServiceHandler interface {
 	SetSwitches(context.Context, *v1.SetSwitchesRequest) (*v1.SetSwitchesResponse, error)
 	// Newest first.
 	ListRevisions(context.Context, *v1.ListRevisionsRequest) (*v1.ListRevisionsResponse, error)
-	// Makes the configuration what it was at a revision, as a new revision.
-	// FAILED_PRECONDITION when the log no longer reaches back that far.
+	// Makes targets, executions and their policies what they were at a revision,
+	// as one new revision: what was deleted since is there again, under its id
+	// and with its signing key, and what was made since is gone. Sequences and
+	// change dates of what is touched move on. Switches stay as they are: a
+	// rollback never turns dispatch on.
+	// FAILED_PRECONDITION when the log no longer reaches back that far, or when
+	// the result would not be valid.
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
 	// Who changed what, newest first, field by field and without secrets.
 	ListAudit(context.Context, *v1.ListAuditRequest) (*v1.ListAuditResponse, error)
 	// What a call of a method would do now.
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
-	// Calls the targets of an execution with a message of the caller's. Nothing
-	// goes upstream. Needs gateway.write: targets really are called.
+	// Calls the targets of an execution of the request or response phase with a
+	// message of the caller's, also when the execution is disabled, in shadow mode
+	// or hidden, and when dispatch is switched off. Nothing goes upstream. Needs
+	// gateway.write: targets really are called, async ones at once, and the calls
+	// count for breakers and concurrency caps as any other.
 	TestFire(context.Context, *v1.TestFireRequest) (*v1.TestFireResponse, error)
 	// What Apply would change, without changing it.
 	Plan(context.Context, *v1.PlanRequest) (*v1.PlanResponse, error)
