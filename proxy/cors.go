@@ -1,8 +1,12 @@
 package proxy
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"slices"
+	"sync"
+	"time"
 )
 
 // CORSOptions say how cross-origin requests are answered (D-50, D-64).
@@ -93,3 +97,78 @@ func (c cors) onAnswer(h http.Header, r *http.Request) {
 		c.onError(h, r)
 	}
 }
+
+// origins remembers what the upstream said of origins that asked for a path. It is bounded: origins come from clients.
+type origins struct {
+	mu    sync.Mutex
+	known map[string]originAnswer
+}
+
+type originAnswer struct {
+	allowed bool
+	until   time.Time
+}
+
+const (
+	maxOrigins   = 1024
+	originMaxAge = 5 * time.Minute
+)
+
+// mayRead reports whether the script that sent r may read the answer to it. Without allowed_origins that is the
+// upstream's to say; where the gateway answers in its place (a gRPC-Web call that it made a gRPC call), it asks the
+// upstream as the browser has done, with a preflight.
+func (p *Proxy) mayRead(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	if p.cors.configured() {
+		return p.cors.allows(origin)
+	}
+	key := origin + " " + r.Host
+	now := time.Now()
+	p.origins.mu.Lock()
+	answer, ok := p.origins.known[key]
+	p.origins.mu.Unlock()
+	if ok && now.Before(answer.until) {
+		return answer.allowed
+	}
+	answer = originAnswer{allowed: p.askPreflight(r, origin), until: now.Add(originMaxAge)}
+	p.origins.mu.Lock()
+	defer p.origins.mu.Unlock()
+	if p.origins.known == nil || len(p.origins.known) >= maxOrigins {
+		p.origins.known = make(map[string]originAnswer)
+	}
+	p.origins.known[key] = answer
+	return answer.allowed
+}
+
+// askPreflight asks the upstream whether origin may make the call of r.
+func (p *Proxy) askPreflight(r *http.Request, origin string) bool {
+	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
+	defer cancel()
+	out := (&http.Request{
+		Method: http.MethodOptions, URL: p.upstream.url(r), Host: r.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Origin":                         {origin},
+			"Access-Control-Request-Method":  {http.MethodPost},
+			"Access-Control-Request-Headers": {"content-type,x-grpc-web"},
+			"User-Agent":                     nil,
+		},
+	}).WithContext(ctx)
+	if p.upstream.authority != "" {
+		out.Host = p.upstream.authority
+	}
+	p.trust.forward(out.Header, r)
+	res, err := p.upstream.web.RoundTrip(out)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	allowed := res.Header.Get("Access-Control-Allow-Origin")
+	return res.StatusCode < http.StatusMultipleChoices && (allowed == "*" || allowed == origin)
+}
+
+// preflightTimeout bounds the gateway's own question to the upstream about an origin.
+const preflightTimeout = 5 * time.Second

@@ -46,10 +46,12 @@ type operation struct {
 	started      bool // its headers are handed over
 	lateTrailers bool // a status without message must not be sent as headers only
 	announced    []string
-	code         string // as the metric says it
-	matched      bool   // some target was, or should have been, asked
-	outcome      string // for the log; "" is ok
-	err          error  // for the log
+	webWriter    *webWriter // below grpcweb's wrapper
+	watch        *webStatus // looks at a gRPC-Web answer that passes
+	code         string     // as the metric says it
+	matched      bool       // some target was, or should have been, asked
+	outcome      string     // for the log; "" is ok
+	err          error      // for the log
 
 	// The executions that matched, for the log.
 	firedRequest, firedResponse string
@@ -58,6 +60,14 @@ type operation struct {
 	received time.Time // when the request message had been read
 	targets  time.Duration
 	upstream time.Duration
+}
+
+// errorHeader is the header map that an error of the gateway is sent with.
+func (op *operation) errorHeader() http.Header {
+	if op.webWriter != nil {
+		return op.webWriter.ResponseWriter.Header()
+	}
+	return op.w.Header()
 }
 
 // label is the metric label for the method.

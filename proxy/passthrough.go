@@ -112,6 +112,12 @@ func (p *Proxy) deliver(op *operation, res *http.Response) {
 		p.tunnel(op, res)
 		return
 	}
+	if op.lateTrailers && !statusCanFollow(op, res) {
+		op.bypassWrapper()
+	}
+	if op.protocol == protocolGRPCWeb && !op.lateTrailers {
+		op.watch = &webStatus{text: hasFoldPrefix(res.Header.Get("Content-Type"), grpcWebTextContentType)}
+	}
 	p.writeHeader(op, res)
 	if err := p.copyBody(op, res); err != nil {
 		p.cut(op, err)
@@ -136,7 +142,9 @@ func (p *Proxy) writeHeader(op *operation, res *http.Response) {
 			delete(header, "Content-Length") // HTTP/1.1 has trailers in chunked coding only.
 		}
 	}
-	p.cors.onAnswer(header, op.r)
+	if op.webWriter == nil {
+		p.cors.onAnswer(header, op.r)
+	}
 	leaveOut(header, "Date")
 	leaveOut(header, "Content-Type")
 	if op.r.ProtoMajor >= 2 {
@@ -188,6 +196,9 @@ func (p *Proxy) copyBody(op *operation, res *http.Response) error {
 	for {
 		n, err := res.Body.Read(*buf)
 		if n > 0 {
+			if op.watch != nil {
+				op.watch.write((*buf)[:n])
+			}
 			if _, werr := op.w.Write((*buf)[:n]); werr != nil {
 				return &clientGoneError{err: werr}
 			}
@@ -209,7 +220,7 @@ func (p *Proxy) copyBody(op *operation, res *http.Response) error {
 
 // unary reports whether the answer is known to be a single gRPC message.
 func (op *operation) unary() bool {
-	return op.protocol == protocolGRPC && op.method != nil && !op.method.ServerStreaming
+	return (op.protocol == protocolGRPC || op.protocol == protocolGRPCWeb) && op.method != nil && !op.method.ServerStreaming
 }
 
 // writeTrailer hands over the trailers, announced or not.
@@ -228,7 +239,7 @@ func (p *Proxy) writeTrailer(op *operation, res *http.Response) {
 	for name, values := range res.Trailer {
 		switch {
 		case len(values) == 0, !httpguts.ValidTrailerHeader(name):
-		case slices.Contains(op.announced, name):
+		case !op.lateTrailers && slices.Contains(op.announced, name):
 			header[name] = values
 		default:
 			header[http.TrailerPrefix+name] = values

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/improbable-eng/grpc-web/go/grpcweb"
 	"google.golang.org/grpc/codes"
 
 	"github.com/execgate/execgate/dispatcher"
@@ -66,6 +67,8 @@ type Proxy struct {
 	inFlight atomic.Int64
 	tunnels  tunnels
 	unknown  loggedOnce
+	web      *grpcweb.WrappedGrpcServer
+	origins  origins
 }
 
 // New returns a Proxy. The error names the option that cannot be used.
@@ -103,6 +106,7 @@ func New(o Options) (*Proxy, error) {
 	if p.logger == nil {
 		p.logger = slog.New(slog.DiscardHandler)
 	}
+	p.web = p.newWebWrapper()
 	return p, nil
 }
 
@@ -197,7 +201,7 @@ func (p *Proxy) fail(op *operation, e *callError) {
 	if op.edge != nil {
 		op.code = e.code.String()
 		if !op.started {
-			p.cors.onError(op.w.Header(), op.r)
+			p.cors.onError(op.errorHeader(), op.client)
 		}
 		if op.edge.writeError(op, e) {
 			return
@@ -214,7 +218,7 @@ func (p *Proxy) fail(op *operation, e *callError) {
 	}
 	op.started = true
 	h := op.w.Header()
-	p.cors.onError(h, op.r)
+	p.cors.onError(h, op.client)
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	op.w.WriteHeader(status)

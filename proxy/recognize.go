@@ -115,11 +115,19 @@ func recognize(op *operation) *callError {
 	}
 	op.kind = kind
 	op.upgrade = websocketUpgrade(r)
+	if grpcWebSocket(op) {
+		op.fullMethod = r.URL.Path
+		return nil
+	}
 	switch kind {
 	case contentGRPC:
 		op.needsHTTP2 = true
 		if r.Method == http.MethodPost {
 			op.protocol, op.edge, op.fullMethod = protocolGRPC, grpcEdge{}, r.URL.Path
+		}
+	case contentGRPCWeb:
+		if r.Method == http.MethodPost {
+			op.protocol, op.edge, op.fullMethod = protocolGRPCWeb, grpcWebEdge{}, r.URL.Path
 		}
 	case contentConnectStream:
 		// Over HTTP/1.1 an upstream would refuse what needs both directions at once.
@@ -142,6 +150,22 @@ func (p *Proxy) identify(op *operation, known *schema.Schema) {
 		return
 	}
 	op.method = known.Method(op.fullMethod)
+	if op.method == nil && op.protocol == protocolGRPCWeb {
+		// Some servers take the last two segments only, so that they can be mounted anywhere.
+		if m := known.Method(lastSegments(op.fullMethod)); m != nil {
+			op.method, op.fullMethod = m, m.FullMethod
+		}
+	}
+}
+
+// lastSegments returns the last two segments of a path, with the slash before them.
+func lastSegments(path string) string {
+	path = strings.TrimRight(path, "/")
+	last := strings.LastIndexByte(path, '/')
+	if last < 0 {
+		return path
+	}
+	return path[max(0, strings.LastIndexByte(path[:last], '/')):]
 }
 
 // exempt reports whether a method never triggers: health checks and reflection, which anybody's probes depend on
@@ -157,6 +181,9 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 		return nil
 	}
 	m := op.method
+	if op.upgrade != "" {
+		return p.matchWebSocket(op, request, response)
+	}
 	if m == nil {
 		return p.matchUnknown(op, request, response)
 	}
@@ -189,6 +216,19 @@ func (p *Proxy) matchUnknown(op *operation, request, response *dispatcher.Plan) 
 	}
 	if interrupts(request) || interrupts(response) {
 		return noSchemaError()
+	}
+	return nil
+}
+
+// matchWebSocket decides on an upgrade to gRPC-Web over WebSocket, for which the message cannot be seen.
+func (p *Proxy) matchWebSocket(op *operation, request, response *dispatcher.Plan) *callError {
+	for _, plan := range [...]*dispatcher.Plan{request, response} {
+		if plan != nil {
+			p.observer.Unevaluated(plan.Phase.String(), reasonEncoding)
+		}
+	}
+	if interrupts(request) || interrupts(response) {
+		return webSocketError()
 	}
 	return nil
 }
