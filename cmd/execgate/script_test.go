@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -27,6 +28,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exitcode": exitCode,
 			"retry":    retry,
+			"dialable": dialable,
 		},
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"PROXY", "ADMIN", "OPS"} {
@@ -60,10 +62,23 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 // retry runs a command until it succeeds.
 func retry(ts *testscript.TestScript, _ bool, args []string) {
 	var err error
-	for range 200 {
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
 		if err = ts.Exec(args[0], args[1:]...); err == nil {
 			return
 		}
 	}
 	ts.Fatalf("%s: %v", strings.Join(args, " "), err)
+}
+
+// dialable waits until something listens on an address.
+func dialable(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		if conn, err := net.DialTimeout("tcp", args[0], time.Second); err == nil {
+			ts.Check(conn.Close())
+			return
+		}
+	}
+	ts.Fatalf("nothing listens on %s", args[0])
 }

@@ -200,7 +200,7 @@ func (a *App) Run(ctx context.Context) error {
 	if err := a.Start(ctx); err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			a.logger.Info("stopped before it served")
-			return nil
+			return nil //nolint:nilerr // it was asked to end, it did not fail
 		}
 		return err
 	}
