@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 // checker finds what is wrong with the meaning of a configuration.
@@ -355,7 +357,7 @@ func (c *checker) oneOf(path, value string, allowed ...string) {
 		return
 	}
 	hint := "write " + strings.Join(allowed, " or ")
-	if near := closest(value, allowed); near != "" {
+	if near := strictyaml.Closest(value, allowed); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	}
 	c.fault(path, fmt.Sprintf("%q is not known", value), hint)

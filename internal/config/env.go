@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 const envPrefix = "EXECGATE_"
@@ -42,7 +44,7 @@ func environment(environ []string, config *Config, faults *Faults, from origins)
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(envOfClients, name) {
 			continue
 		}
-		d := &decoder{env: name, faults: faults, origins: from}
+		d := newDecoder("", name, faults, from)
 		field, ok := fields[name]
 		if !ok {
 			if !envOfLinks.MatchString(name) {
@@ -63,7 +65,7 @@ func (d *decoder) unknownVariable(name string, known map[string]reflect.Value) {
 	hint := "unset it; the variable of a key is " + envPrefix + " and its path, upper case, dots as underscores"
 	if i := slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(n, name+"_") }); i >= 0 {
 		hint = fmt.Sprintf("it is a section; set its keys one by one, like %s", names[i])
-	} else if near := closest(name, names); near != "" {
+	} else if near := strictyaml.Closest(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	}
 	d.fault(0, "", "no key has this environment variable", hint)
@@ -109,5 +111,5 @@ func (d *decoder) variable(value string, v reflect.Value, path string) {
 		d.fault(0, path, "the variable is empty", "give it a value, or unset it")
 		return
 	}
-	d.value(doc.Content[0], 0, v, path)
+	d.Value(doc.Content[0], 0, v, path)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 // AllPaths lists every key.
@@ -36,7 +38,7 @@ func MissingKeys(c *Config) []string {
 			missing = append(missing, path)
 		}
 	}
-	for _, key := range keysOf(reflect.TypeFor[Token]()) {
+	for _, key := range strictyaml.KeysOf(reflect.TypeFor[Token]()) {
 		if path := "admin.tokens[0]." + key; !c.origins.has(path) {
 			missing = append(missing, path)
 		}

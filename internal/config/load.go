@@ -28,15 +28,14 @@ func Load(name string, environ []string) (*Config, error) {
 		if err != nil {
 			return nil, Faults{{File: name, Text: fileProblem(err), Hint: "check the path given with --config"}}
 		}
-		d := &decoder{file: name, faults: &faults, origins: config.origins}
-		d.document(text, config)
+		newDecoder(name, "", &faults, config.origins).document(text, config)
 	}
 	environment(environ, config, &faults, config.origins)
 	c := &checker{config: config, broken: pathsOf(faults)}
 	c.secrets()
 	c.all()
 	faults = append(faults, c.faults...)
-	if err := faults.err(); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	return config, nil
@@ -52,7 +51,7 @@ func (c *Config) Check() error {
 	k := &checker{config: c}
 	k.secrets()
 	k.all()
-	return k.faults.err()
+	return k.faults.Err()
 }
 
 // pathsOf lists the keys that have a fault already; a second one about their

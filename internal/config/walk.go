@@ -3,28 +3,9 @@ package config
 import (
 	"reflect"
 	"sync"
+
+	"github.com/execgate/execgate/internal/strictyaml"
 )
-
-// fieldByKey returns the field of section v that the file calls key.
-func fieldByKey(v reflect.Value, key string) (reflect.Value, bool) {
-	for i := range v.NumField() {
-		if name, ok := v.Type().Field(i).Tag.Lookup("key"); ok && name == key {
-			return v.Field(i), true
-		}
-	}
-	return reflect.Value{}, false
-}
-
-// keysOf lists the keys of a section in the order of the struct.
-func keysOf(section reflect.Type) []string {
-	var keys []string
-	for i := range section.NumField() {
-		if name, ok := section.Field(i).Tag.Lookup("key"); ok {
-			keys = append(keys, name)
-		}
-	}
-	return keys
-}
 
 // isSection says whether t holds keys of its own and no value.
 func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct && t != secretType }
@@ -37,7 +18,7 @@ func walk(v reflect.Value, path string, visit func(path string, v reflect.Value)
 		if !ok {
 			continue
 		}
-		if at := join(path, name); isSection(v.Field(i).Type()) {
+		if at := strictyaml.Join(path, name); isSection(v.Field(i).Type()) {
 			walk(v.Field(i), at, visit)
 		} else {
 			visit(at, v.Field(i))

@@ -1,12 +1,9 @@
-package config
+package strictyaml
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
-// closest returns the candidate that name was probably meant to be, or "".
-func closest(name string, candidates []string) string {
+// Closest returns the candidate that name was probably meant to be, or "".
+func Closest(name string, candidates []string) string {
 	best, limit := "", len(name)/3+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(name), strings.ToLower(c)); d <= limit {
@@ -39,13 +36,4 @@ func distance(a, b string) int {
 		rows[0], rows[1], rows[2] = rows[1], rows[2], rows[0]
 	}
 	return rows[1][len(b)]
-}
-
-// elsewhere returns the first path of all whose last segment is name, or "".
-func elsewhere(name string, all []string) string {
-	i := slices.IndexFunc(all, func(path string) bool { return strings.HasSuffix(path, "."+name) })
-	if i < 0 {
-		return ""
-	}
-	return all[i]
 }
