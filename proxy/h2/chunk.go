@@ -145,3 +145,25 @@ func (q *chunkQueue) clear() {
 	}
 	*q = chunkQueue{}
 }
+
+// cut moves whole chunks from the front to dst, which is empty, until those are n bytes or more.
+func (q *chunkQueue) cut(dst *chunkQueue, n int) {
+	if q.size <= n {
+		*dst = *q
+		*q = chunkQueue{}
+		return
+	}
+	for c := q.head; c != nil && dst.size < n; c = q.head {
+		q.head = c.next
+		if dst.head == nil {
+			dst.head = c
+		}
+		dst.tail = c
+		dst.size += c.w - c.r
+	}
+	dst.tail.next = nil
+	q.size -= dst.size
+	if q.head == nil {
+		q.tail = nil
+	}
+}

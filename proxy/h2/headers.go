@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -63,6 +64,7 @@ var (
 	errConnection    = errors.New("connection-specific header field")
 	errPseudo        = errors.New("pseudo-header field is unknown, repeated, missing or misplaced")
 	errContentLength = errors.New("content-length is not valid")
+	errAuthority     = errors.New(":authority or host is not valid, or they differ")
 	errPath          = errors.New(":path is not valid")
 	errStatus        = errors.New(":status is not valid")
 )
@@ -169,9 +171,11 @@ func (r *headerReader) readRequest(h *Head) error {
 		}
 		switch f.Name {
 		case "host":
-			if host == "" {
-				host = f.Value
+			// RFC 9113 8.3.1: two answers to whose request this is are one too many.
+			if host != "" || f.Value == "" || authority && f.Value != h.authority {
+				return errAuthority
 			}
+			host = f.Value
 			continue
 		case "content-type":
 			if h.contentType == "" {
@@ -197,6 +201,9 @@ func (r *headerReader) readRequest(h *Head) error {
 func (h *Head) check() error {
 	if !validMethod(h.method) {
 		return errPseudo
+	}
+	if h.authority != "" && (!httpguts.ValidHostHeader(h.authority) || strings.IndexByte(h.authority, '@') >= 0) {
+		return errAuthority
 	}
 	if h.method == "CONNECT" {
 		if h.scheme != "" || h.path != "" || h.authority == "" {

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package h2
+
+func isTooMany(error) bool { return false }

@@ -1,0 +1,3 @@
+package main
+
+func run([]string) error { return nil }

@@ -1,0 +1,139 @@
+package h2
+
+import (
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// drainPing is what Shutdown's PING carries, keepalivePing what the others do.
+const (
+	drainPing     = 0x6578_6563_6472_6169
+	keepalivePing = 0x6578_6563_7069_6e67
+)
+
+// drainRoundTrip is how long Shutdown waits for a client to have seen the first GOAWAY.
+const drainRoundTrip = time.Second
+
+// watch looks after all connections, every so often: deadlines on the sockets would cost a timer per read.
+func (e *Engine) watch() {
+	defer e.wg.Done()
+	tick := time.Second
+	for _, d := range []time.Duration{
+		e.o.ReadHeaderTimeout, e.o.IdleTimeout, e.o.PingAfter, e.o.PingTimeout, e.o.WriteTimeout,
+		e.o.Upstream.PingAfter, e.o.Upstream.PingTimeout, e.o.Upstream.IdleTimeout, e.o.Upstream.QueueTimeout,
+	} {
+		tick = min(tick, d/4)
+	}
+	ticker := time.NewTicker(max(tick, 5*time.Millisecond))
+	defer ticker.Stop()
+	var w waker
+	var conns []*conn
+	for {
+		select {
+		case <-e.quit:
+			return
+		case <-ticker.C:
+		}
+		e.mu.Lock()
+		conns = conns[:0]
+		for c := range e.conns {
+			conns = append(conns, c)
+		}
+		e.mu.Unlock()
+		for i, c := range conns {
+			c.look(e.clock(), &w)
+			conns[i] = nil
+		}
+		if e.pool.waits.Load() > 0 {
+			e.pool.expire(&w)
+			e.pool.place(&w)
+		}
+		w.flush()
+	}
+}
+
+// look ends the connection if it is idle, or if its peer keeps it waiting.
+func (c *conn) look(now int64, w *waker) {
+	if reason := c.overdue(now); reason != 0 {
+		c.eng.o.Observer.Limited(reason)
+		c.kill(w)
+		return
+	}
+	o := &c.eng.o
+	idleTimeout, pingAfter := o.IdleTimeout, o.PingAfter
+	if c.side == upstreamSide {
+		idleTimeout, pingAfter = o.Upstream.IdleTimeout, o.Upstream.PingAfter
+	}
+	leave := false
+	c.mu.Lock()
+	read := c.lastRead.Load()
+	if read > c.pingSent {
+		c.pingSent = 0
+	}
+	switch {
+	case c.dead || c.closing:
+	case c.drainSince != 0 && !c.final && now-c.drainSince > int64(drainRoundTrip):
+		c.sendFinalGoAway()
+	case len(c.streams) == 0 && !c.goingAway && now-c.idleSince > int64(idleTimeout):
+		if c.side == clientSide {
+			c.sendFinalGoAway()
+		} else {
+			c.goingAway, c.closing, leave = true, true, true
+		}
+	case len(c.streams) > 0 && c.pingSent == 0 && now-read > int64(pingAfter) && (c.side == clientSide || c.sentSince):
+		c.writePing(false, keepalivePing)
+		c.pingSent, c.sentSince = now, false
+	}
+	c.unlock(w)
+	if leave {
+		c.eng.pool.leave(c, w)
+	}
+}
+
+// overdue says which patience has ended, 0 if none has.
+func (c *conn) overdue(now int64) Reason {
+	o := &c.eng.o
+	pingTimeout := o.PingTimeout
+	if c.side == upstreamSide {
+		pingTimeout = o.Upstream.PingTimeout
+	}
+	late := func(since int64, limit time.Duration) bool { return since != 0 && now-since > int64(limit) }
+	c.mu.Lock()
+	dead, ping := c.dead, c.pingSent
+	c.mu.Unlock()
+	switch {
+	case dead:
+		return 0
+	case late(c.writeSince.Load(), o.WriteTimeout):
+		return ReasonWriteTimeout
+	case late(c.waitsSince.Load(), o.ReadHeaderTimeout):
+		return ReasonHeaderTimeout
+	case late(ping, pingTimeout) && c.lastRead.Load() < ping:
+		return ReasonPingTimeout
+	}
+	return 0
+}
+
+// beginDrain starts to end a client's connection: streams that are on their way are still taken.
+func (c *conn) beginDrain(w *waker) {
+	c.mu.Lock()
+	if c.drainSince == 0 && !c.final && !c.dead {
+		c.drainSince = c.eng.clock()
+		c.writeGoAway(maxWindow, http2.ErrCodeNo)
+		c.writePing(false, drainPing)
+	}
+	c.unlock(w)
+}
+
+// sendFinalGoAway says which stream is the last one. The lock is held.
+func (c *conn) sendFinalGoAway() {
+	if c.final {
+		return
+	}
+	c.writeGoAway(c.lastID, http2.ErrCodeNo)
+	c.final, c.goingAway = true, true
+	if len(c.streams) == 0 {
+		c.closing = true
+	}
+}

@@ -1,0 +1,109 @@
+package h2
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// onRequest acts on the headers of a new stream of a client.
+func (c *conn) onRequest(id uint32, end, self bool) error {
+	c.mu.Lock()
+	if c.final {
+		// RFC 9113 6.8: what is above the id that GOAWAY named is ignored; the client knows that it was not seen.
+		c.unlock(&c.wakes)
+		return nil
+	}
+	c.lastID = id
+	c.guard.priorities.earn(2)
+	crowded := len(c.streams) >= c.eng.o.MaxConcurrentStreams || c.handlers >= c.eng.o.MaxConcurrentStreams
+	c.unlock(&c.wakes)
+	if crowded {
+		c.eng.o.Observer.Limited(ReasonConcurrentStreams)
+		return c.streamError(id, http2.ErrCodeRefusedStream)
+	}
+	if self {
+		return c.streamError(id, http2.ErrCodeProtocol)
+	}
+	h := &c.head
+	if c.headers.over {
+		c.eng.o.Observer.Limited(ReasonHeaderList)
+		c.refuse(id, end, http.StatusRequestHeaderFieldsTooLarge)
+		return nil
+	}
+	if err := c.headers.readRequest(h); err != nil {
+		return c.streamError(id, http2.ErrCodeProtocol)
+	}
+	h.end = end
+	if end && h.contentLength > 0 {
+		return c.streamError(id, http2.ErrCodeProtocol)
+	}
+	action := c.eng.o.Director.Decide(h)
+	switch {
+	case action.Handler != nil:
+		c.handle(id, action.Handler)
+	case h.method == http.MethodConnect:
+		c.refuse(id, end, http.StatusMethodNotAllowed)
+	default:
+		c.relay(id, action.Tag)
+	}
+	return nil
+}
+
+// refuse answers a request with a status and nothing else.
+func (c *conn) refuse(id uint32, end bool, status int) {
+	c.mu.Lock()
+	c.encode(Field{Name: ":status", Value: statusText(status)})
+	c.encode(Field{Name: "content-length", Value: "0"})
+	c.writeBlock(id, true)
+	if !end {
+		c.writeReset(id, http2.ErrCodeNo)
+	}
+	c.remember(id, !end)
+	c.unlock(&c.wakes)
+}
+
+// isGRPC reports whether a content type is one of gRPC's (and not of gRPC-Web's).
+func isGRPC(contentType string) bool {
+	const prefix = "application/grpc"
+	if len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
+		return false
+	}
+	rest := contentType[len(prefix):]
+	return rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
+}
+
+// relay sends c.head upstream.
+func (c *conn) relay(id uint32, tag any) {
+	h := &c.head
+	k := &call{tag: tag, start: time.Now(), grpc: isGRPC(h.contentType), head: h.method == http.MethodHead}
+	s, t := &k.client, &k.up
+	s.call, t.call, s.peer, t.peer = k, k, t, s
+	s.id = id
+	s.conn.Store(c)
+	t.conn.Store(c.eng.pool.limbo)
+	s.remoteHead, s.remoteClosed = true, h.end
+	s.length = h.contentLength
+	t.length = -1
+	t.endQueued = h.end
+	k.request = append(k.inline[:0],
+		Field{Name: ":method", Value: h.method},
+		Field{Name: ":scheme", Value: c.eng.scheme},
+		Field{Name: ":path", Value: h.path},
+	)
+	authority := h.authority
+	if c.eng.o.Upstream.Authority != "" {
+		authority = c.eng.o.Upstream.Authority
+	}
+	if authority != "" {
+		k.request = append(k.request, Field{Name: ":authority", Value: authority})
+	}
+	k.request = append(k.request, h.fields...)
+	c.eng.calls.Add(1)
+	c.mu.Lock()
+	c.add(s)
+	c.unlock(&c.wakes)
+	c.prefer = c.eng.pool.route(k, c.prefer, &c.wakes)
+}

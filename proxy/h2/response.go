@@ -1,0 +1,182 @@
+package h2
+
+import (
+	"net/http"
+	"strconv"
+
+	"golang.org/x/net/http2"
+)
+
+// maxInformational bounds how many 1xx answers one call may bring.
+const maxInformational = 32
+
+var statusTexts = func() (t [600]string) {
+	for i := range t {
+		t[i] = strconv.Itoa(i)
+	}
+	return t
+}()
+
+func statusText(status int) string {
+	if status >= 100 && status < len(statusTexts) {
+		return statusTexts[status]
+	}
+	return strconv.Itoa(status)
+}
+
+// onResponseBlock acts on a header block of the upstream.
+func (c *conn) onResponseBlock(id uint32, end bool) error {
+	c.mu.Lock()
+	s := c.streams[id]
+	if s == nil {
+		idle := c.idle(id)
+		c.unlock(&c.wakes)
+		if idle {
+			return protocolError("HEADERS on an idle stream")
+		}
+		return nil // We reset it, and the upstream did not know yet.
+	}
+	if s.remoteClosed {
+		c.unlock(&c.wakes)
+		return c.streamError(id, http2.ErrCodeStreamClosed)
+	}
+	if s.remoteHead {
+		return c.onResponseTrailers(s, end) // Unlocks.
+	}
+	res, err := c.headers.readResponse()
+	informational := err == nil && res.status < 200
+	if err != nil || c.headers.over || informational && end || end && res.contentLength > 0 && !s.call.head && res.status != http.StatusNotModified {
+		c.unlock(&c.wakes)
+		return c.streamError(id, http2.ErrCodeProtocol)
+	}
+	if !informational {
+		s.remoteHead, s.remoteClosed = true, end
+		if !s.call.head {
+			s.length = res.contentLength
+		} else {
+			s.length = 0
+		}
+		s.call.forget()
+		if end && s.localClosed {
+			c.remove(s)
+		}
+	}
+	c.unlock(&c.wakes)
+
+	k := s.call
+	d := k.client.lock()
+	defer d.unlock(&c.wakes)
+	if k.client.gone.Load() {
+		return nil
+	}
+	if informational {
+		if k.informational++; k.informational <= maxInformational {
+			d.sendStatus(&k.client, res.status, res.fields, false)
+		}
+		return nil
+	}
+	k.status = res.status
+	k.grpcStatus = res.grpcStatus
+	d.sendStatus(&k.client, res.status, res.fields, end)
+	return nil
+}
+
+// onResponseTrailers acts on a block that ends a response. The lock is held, and is released.
+func (c *conn) onResponseTrailers(s *stream, end bool) error {
+	status, err := c.headers.readTrailers()
+	if err != nil || !end || c.headers.over || s.length > 0 && !s.call.head {
+		c.unlock(&c.wakes)
+		return c.streamError(s.id, http2.ErrCodeProtocol)
+	}
+	s.remoteClosed = true
+	if s.localClosed {
+		c.remove(s)
+	}
+	c.unlock(&c.wakes)
+
+	k := s.call
+	d := k.client.lock()
+	if !k.client.gone.Load() {
+		if status != "" {
+			k.grpcStatus = status
+		}
+		d.sendTrailers(&k.client, c.headers.fields)
+	}
+	d.unlock(&c.wakes)
+	return nil
+}
+
+// failure is why a call cannot be completed.
+type failure struct {
+	reset  http2.ErrCode // what a client is told once the answer has begun, or if reset is all there is to say
+	bare   bool          // the upstream reset the stream: so does the gateway, without an answer
+	status int           // 0: 502
+	text   string
+}
+
+// The words for a caller, as the rest of the gateway has them.
+const (
+	textUnavailable = "upstream is not available"
+	textBusy        = "upstream has no stream free"
+	textBroken      = "upstream broke the protocol"
+)
+
+// grpcUnavailable is codes.Unavailable on the wire.
+const grpcUnavailable = "14"
+
+// fail ends a call that the upstream will not complete: UNAVAILABLE for gRPC, 502 for the rest, a reset if the answer
+// has begun. No lock is held.
+func (e *Engine) fail(k *call, f failure, w *waker) {
+	s := &k.client
+	c := s.lock()
+	defer c.unlock(w)
+	if s.gone.Load() {
+		return
+	}
+	if s.localClosed || s.endQueued {
+		// The answer is whole already; only the request is not wanted any more.
+		if s.localClosed {
+			c.cancel(s, http2.ErrCodeNo)
+		} else {
+			s.resetAfter = true
+		}
+		return
+	}
+	k.local = true
+	switch {
+	case f.bare:
+		c.cancel(s, f.reset)
+	case k.grpc && k.status == 0:
+		s.resetAfter = !s.remoteClosed
+		k.status, k.grpcStatus = http.StatusOK, grpcUnavailable
+		c.sendStatus(s, http.StatusOK, []Field{
+			{Name: "content-type", Value: "application/grpc"},
+			{Name: "grpc-status", Value: grpcUnavailable},
+			{Name: "grpc-message", Value: f.text},
+		}, true)
+	case k.grpc && k.status == http.StatusOK:
+		s.resetAfter = !s.remoteClosed
+		k.grpcStatus = grpcUnavailable
+		c.sendTrailers(s, []Field{
+			{Name: "grpc-status", Value: grpcUnavailable},
+			{Name: "grpc-message", Value: f.text},
+		})
+	case k.status == 0:
+		s.resetAfter = !s.remoteClosed
+		k.status = f.status
+		if k.status == 0 {
+			k.status = http.StatusBadGateway
+		}
+		body := f.text + "\n"
+		c.sendStatus(s, k.status, []Field{
+			{Name: "content-type", Value: "text/plain; charset=utf-8"},
+			{Name: "content-length", Value: strconv.Itoa(len(body))},
+			{Name: "x-content-type-options", Value: "nosniff"},
+		}, k.head)
+		if !k.head {
+			c.sendData(s, []byte(body), true)
+		}
+	default:
+		c.cancel(s, f.reset)
+	}
+}

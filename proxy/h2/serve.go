@@ -1,0 +1,168 @@
+package h2
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// Serve accepts connections on ln and finds out what they speak: HTTP/2 is served, everything else is handed to other
+// (see HTTP1Listener), which must not block. With Options.TLS the handshake is done first, and other gets a *tls.Conn.
+// It returns nil when ln was closed, and otherwise with ln's error. It may be called for several listeners.
+func (e *Engine) Serve(ln net.Listener, other func(net.Conn)) error {
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			var temporary net.Error
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if !errors.As(err, &temporary) || !temporary.Timeout() && !isTooMany(err) {
+				return err
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second) // As net/http does.
+			select {
+			case <-time.After(pause):
+			case <-e.quit:
+				return nil
+			}
+			continue
+		}
+		pause = 0
+		e.mu.Lock()
+		closed := e.closed
+		if !closed {
+			e.wg.Add(1)
+		}
+		e.mu.Unlock()
+		if closed {
+			_ = nc.Close()
+			return nil
+		}
+		go func() {
+			defer e.wg.Done()
+			e.accept(nc, other)
+		}()
+	}
+}
+
+// accept serves one connection, or hands it on.
+func (e *Engine) accept(nc net.Conn, other func(net.Conn)) {
+	ctx, cancel := context.WithTimeout(e.ctx, e.o.ReadHeaderTimeout)
+	defer cancel()
+	undo := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	isHTTP2, read, served, err := e.sniff(ctx, nc)
+	late := !undo()
+	if err != nil || late {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			e.o.Observer.Limited(ReasonHeaderTimeout)
+		}
+		_ = nc.Close()
+		return
+	}
+	switch {
+	case isHTTP2:
+		e.ServeConn(served, read)
+	case len(read) > 0:
+		other(&replayConn{Conn: served, head: read})
+	default:
+		other(served)
+	}
+}
+
+// sniff finds out what a client speaks. read is what it had to read for that.
+func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []byte, served net.Conn, err error) {
+	if e.o.TLS != nil {
+		t := tls.Server(nc, e.o.TLS)
+		if err := t.HandshakeContext(ctx); err != nil {
+			return false, nil, nil, err
+		}
+		return t.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS, nil, t, nil
+	}
+	read = make([]byte, 0, len(http2.ClientPreface))
+	for len(read) < cap(read) {
+		n, err := nc.Read(read[len(read):cap(read)])
+		read = read[:len(read)+n]
+		if !prefacePossible(read) {
+			return false, read, nc, nil
+		}
+		if err != nil {
+			return false, nil, nil, err
+		}
+	}
+	return true, read, nc, nil
+}
+
+// replayConn gives out first what was read before.
+type replayConn struct {
+	net.Conn
+	head []byte
+}
+
+func (c *replayConn) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite ends the outgoing half, where the connection can.
+func (c *replayConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// ReadFrom lets the connection use what it has for files and sockets.
+func (c *replayConn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+
+// HTTP1Listener is a net.Listener for an http.Server that serves what Serve hands on.
+type HTTP1Listener struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// NewHTTP1Listener returns a listener whose address is addr.
+func NewHTTP1Listener(addr net.Addr) *HTTP1Listener {
+	return &HTTP1Listener{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Hand passes a connection to Accept. After Close it is closed instead.
+func (l *HTTP1Listener) Hand(nc net.Conn) {
+	select {
+	case l.conns <- nc:
+	case <-l.closed:
+		_ = nc.Close()
+	}
+}
+
+// Accept waits for a connection.
+func (l *HTTP1Listener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close makes Accept return.
+func (l *HTTP1Listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr is the address of the listener that the connections come from.
+func (l *HTTP1Listener) Addr() net.Addr { return l.addr }

@@ -1,0 +1,162 @@
+package h2
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// stream is one stream on one connection: the client's half of a relayed call, the upstream's half of it, or a stream
+// that a handler serves.
+//
+// Everything below conn is guarded by the lock of the connection that conn names. That of an upstream half changes when
+// the call is moved to another connection; see lock.
+type stream struct {
+	conn atomic.Pointer[conn]
+	gone atomic.Bool // not in the connection's table any more; set under its lock
+
+	call    *call    // relayed: what both halves belong to
+	peer    *stream  // relayed: the other half
+	handled *handled // served by a handler
+
+	id           uint32
+	localClosed  bool // END_STREAM is in the output
+	remoteClosed bool // END_STREAM was received
+	remoteHead   bool // the peer's (final) headers were received
+
+	// Sending. What may not go out yet waits in queue; then the trailers, then END_STREAM.
+	sendWindow int64
+	queue      chunkQueue
+	replayed   int // so much at the queue's front was credited to the source already
+	trailers   []Field
+	endQueued  bool
+	resetAfter bool // RST_STREAM(NO_ERROR) follows END_STREAM
+	inReady    bool
+	prev, next *stream // in conn.ready, or among those that wait for a connection
+	owedAt     int     // where in conn.credits this stream's source stands, if it does
+
+	// Receiving.
+	recvWindow int64 // what the peer may still send
+	window     int64 // the size that recvWindow is kept at
+	unacked    int64 // consumed, not yet given back to the peer
+	grown      int64 // how far window is above where it began
+	length     int64 // what is left of the content-length; -1: none was stated
+
+	// lazy is what was forwarded at once and not yet counted in unacked. It belongs to the connection's reader.
+	lazy int
+}
+
+// lock locks the connection that the stream is on and returns it.
+func (s *stream) lock() *conn {
+	for {
+		c := s.conn.Load()
+		c.mu.Lock()
+		if s.conn.Load() == c {
+			return c
+		}
+		c.mu.Unlock()
+	}
+}
+
+// call is a relayed call: two streams.
+type call struct {
+	client, up stream
+
+	tag   any
+	start time.Time
+	grpc  bool // failures are told as gRPC says
+	head  bool // the method is HEAD: the response has no body, whatever its length says
+
+	// Guarded by the lock of client's connection.
+	status        int
+	grpcStatus    string
+	local         bool
+	canceled      bool
+	informational int
+
+	// Guarded by the lock of up's connection.
+	request  []Field // the headers with pseudo-headers, for as long as the call may have to be sent again
+	noRetry  bool    // it may not: an answer has begun, too much was sent, or it was already
+	replay   chunkQueue
+	sentAt   uint64 // where in the connection's output the headers end
+	waitFrom time.Time
+	inline   [20]Field
+}
+
+// maxReplay is how much of a request body is kept for sending it again.
+const maxReplay = 64 << 10
+
+// keepForReplay remembers what was sent upstream, as long as that makes sense. The lock of up's connection is held.
+func (k *call) keepForReplay(p []byte) {
+	if k.noRetry {
+		return
+	}
+	if k.replay.size+len(p) > maxReplay {
+		k.forget()
+		return
+	}
+	k.replay.append(p)
+}
+
+// forget gives up what is kept for sending the call again. The lock of up's connection is held.
+func (k *call) forget() {
+	k.noRetry = true
+	k.request = nil
+	k.replay.clear()
+}
+
+// streamList is a list of streams that wait; a stream is in one at most.
+type streamList struct {
+	first, last *stream
+	n           int
+}
+
+func (l *streamList) push(s *stream) {
+	s.prev, s.next = l.last, nil
+	if l.last != nil {
+		l.last.next = s
+	} else {
+		l.first = s
+	}
+	l.last = s
+	l.n++
+}
+
+func (l *streamList) remove(s *stream) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.last = s.prev
+	}
+	s.prev, s.next = nil, nil
+	l.n--
+}
+
+// resetCodeForClient is what a client is told when the upstream reset a stream with code. Codes that speak of the
+// connection between the gateway and the upstream would mislead it.
+func resetCodeForClient(code http2.ErrCode) http2.ErrCode {
+	switch code {
+	case http2.ErrCodeCancel, http2.ErrCodeRefusedStream, http2.ErrCodeEnhanceYourCalm,
+		http2.ErrCodeInadequateSecurity, http2.ErrCodeHTTP11Required, http2.ErrCodeConnect:
+		return code
+	default:
+		return http2.ErrCodeInternal
+	}
+}
+
+func (l *streamList) unshift(s *stream) {
+	s.prev, s.next = nil, l.first
+	if l.first != nil {
+		l.first.prev = s
+	} else {
+		l.last = s
+	}
+	l.first = s
+	l.n++
+}

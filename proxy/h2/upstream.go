@@ -1,0 +1,173 @@
+package h2
+
+import (
+	"golang.org/x/net/http2"
+)
+
+// greet appends what the first bytes on a connection must be.
+func (c *conn) greet() {
+	c.mu.Lock()
+	if c.side == upstreamSide {
+		c.out.append([]byte(http2.ClientPreface))
+		c.outTotal += uint64(len(http2.ClientPreface))
+		c.writeSettings(
+			http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.headers.limit)},
+		)
+	} else {
+		c.writeSettings(
+			http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.eng.o.MaxConcurrentStreams)},
+			http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.headers.limit)},
+		)
+	}
+	c.recvWindow = connWindow
+	c.writeWindowUpdate(0, connWindow-defaultWindow)
+	c.mu.Unlock()
+}
+
+// open puts a call on the connection, if that can take one.
+func (c *conn) open(k *call, w *waker) bool {
+	c.mu.Lock()
+	if c.dead || c.closing || c.goingAway || uint32(len(c.streams)) >= c.maxStreams || c.out.size+c.outBusy > gateLimit {
+		c.unlock(w)
+		return false
+	}
+	t := &k.up
+	t.id = c.nextID
+	if c.nextID += 2; c.nextID > maxWindow-2 {
+		c.goingAway = true // The ids are used up.
+	}
+	c.add(t)
+	end := t.endQueued && t.queue.empty() && t.trailers == nil
+	for i := range k.request {
+		c.encode(k.request[i])
+	}
+	c.writeBlock(t.id, end)
+	k.sentAt = c.outTotal
+	t.conn.Store(c)
+	switch {
+	case end:
+		c.ended(t)
+	case !t.queue.empty():
+		c.wait(t)
+		c.pump()
+	case t.endQueued:
+		fields := t.trailers
+		t.trailers = nil
+		c.sendLast(t, fields)
+	}
+	c.unlock(w)
+	return true
+}
+
+// lostCall is a call that the connection it was on will not complete.
+type lostCall struct {
+	k     *call
+	again bool // it certainly did not reach the upstream, and can be sent again
+}
+
+// takeBack takes a call off the connection so that it can be sent again, if that is possible. The lock is held; when
+// it was possible, s belongs to the limbo's from here on.
+func (c *conn) takeBack(s *stream) bool {
+	k := s.call
+	if k.noRetry || s.remoteHead {
+		return false
+	}
+	k.noRetry = true
+	delete(c.streams, s.id)
+	c.openStreams.Store(int32(len(c.streams)))
+	c.freed, c.post = true, true
+	if s.inReady {
+		c.ready.remove(s)
+		s.inReady = false
+	}
+	if s.grown > 0 {
+		c.grownOf(s).Add(-s.grown)
+		s.grown = 0
+	}
+	s.replayed = k.replay.size
+	s.queue.prepend(&k.replay)
+	if s.localClosed {
+		s.localClosed, s.endQueued = false, true
+	}
+	s.unacked, s.lazy, s.sendWindow = 0, 0, 0
+	if len(c.streams) == 0 && c.goingAway {
+		c.closing = true
+	}
+	s.conn.Store(c.eng.pool.limbo)
+	return true
+}
+
+// upstreamReset acts on RST_STREAM of the upstream. The lock is held, and is released.
+func (c *conn) upstreamReset(s *stream, code http2.ErrCode) {
+	k := s.call
+	if code == http2.ErrCodeRefusedStream && c.takeBack(s) {
+		c.unlock(&c.wakes)
+		c.eng.pool.enqueue(k, &c.wakes)
+		return
+	}
+	c.remove(s)
+	c.unlock(&c.wakes)
+	f := failure{bare: true, reset: resetCodeForClient(code)}
+	if code == http2.ErrCodeRefusedStream {
+		f = failure{text: textUnavailable, reset: code}
+	}
+	c.eng.fail(k, f, &c.wakes)
+}
+
+// upstreamGoAway acts on GOAWAY of the upstream: no new calls, and those above last were not seen.
+func (c *conn) upstreamGoAway(last uint32, code http2.ErrCode) {
+	if code != http2.ErrCodeNo {
+		c.eng.o.Logger.Debug("the upstream ends a connection", "code", code.String())
+	}
+	c.eng.pool.leave(c, &c.wakes)
+	var lost []lostCall
+	c.mu.Lock()
+	c.goingAway = true
+	for id, s := range c.streams {
+		if id > last {
+			lost = append(lost, c.lose(s, true))
+		}
+	}
+	if len(c.streams) == 0 {
+		c.closing = true
+	}
+	c.unlock(&c.wakes)
+	c.eng.lost(lost, &c.wakes)
+}
+
+// lose takes a stream off an upstream connection that will not complete it. The lock is held.
+func (c *conn) lose(s *stream, unseen bool) lostCall {
+	l := lostCall{k: s.call, again: unseen && c.takeBack(s)}
+	if !l.again {
+		c.remove(s)
+	}
+	return l
+}
+
+// abandon takes all streams off a connection that has ended. The lock is held.
+func (c *conn) abandon() (lost []lostCall) {
+	for _, s := range c.streams {
+		if c.side == upstreamSide {
+			// What the socket was given, or is just being given, may have arrived.
+			lost = append(lost, c.lose(s, s.call.sentAt > c.outWritten+uint64(c.outBusy)))
+			continue
+		}
+		if s.call != nil {
+			s.call.canceled = true
+		}
+		c.remove(s)
+	}
+	return lost
+}
+
+// lost sends calls again, or fails them. No lock is held.
+func (e *Engine) lost(lost []lostCall, w *waker) {
+	for _, l := range lost {
+		if l.again {
+			e.pool.enqueue(l.k, w)
+		} else {
+			e.fail(l.k, failure{text: textUnavailable, reset: http2.ErrCodeInternal}, w)
+		}
+	}
+}
