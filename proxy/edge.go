@@ -13,10 +13,15 @@ type edge interface {
 	// writeError answers with an error of the gateway, or ends an answer that has begun. It reports false if the latter
 	// cannot be said in the protocol; the connection is then cut.
 	writeError(op *operation, e *callError) bool
+	// watch returns what is to see the body of an answer pass, so that answerCode can tell; nil if nothing is.
+	watch(op *operation, res *http.Response) watcher
 	// answerCode is the gRPC code that an answer of the upstream carries, as codes.Code prints it. The body has been
 	// read.
 	answerCode(op *operation, res *http.Response) string
 }
+
+// watcher sees the bytes of an answer pass.
+type watcher interface{ write(p []byte) }
 
 // codec is how messages lie in the requests and answers of one protocol. serveMatched walks a call with it.
 type codec interface {

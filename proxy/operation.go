@@ -39,15 +39,17 @@ type operation struct {
 	head    []byte // what was read of the request body
 	whole   bool   // head is all of it
 	frame   frame  // the request message as it came, where messages come in frames
+	body    []byte // the request's body without its coding, where messages are bodies
 	// The response message came compressed, in an encoding that the gateway can write.
 	compressed bool
+	coding     string // of the response's body
 
 	// The answer.
 	started      bool // its headers are handed over
 	lateTrailers bool // a status without message must not be sent as headers only
 	announced    []string
 	webWriter    *webWriter // below grpcweb's wrapper
-	watch        *webStatus // looks at a gRPC-Web answer that passes
+	watch        watcher    // sees the answer's body pass, for its status
 	code         string     // as the metric says it
 	matched      bool       // some target was, or should have been, asked
 	outcome      string     // for the log; "" is ok

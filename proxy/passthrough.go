@@ -64,7 +64,7 @@ func (p *Proxy) roundTrip(op *operation, out *http.Request) (*http.Response, *in
 	var in *inbound
 	switch {
 	case out.Body != nil: // A message that the gateway made.
-	case op.whole || op.r.ContentLength != 0:
+	case len(op.head) > 0 || op.r.ContentLength != 0:
 		in = newInbound(op.r, out, op.head, op.whole)
 	}
 	if op.r.ProtoMajor == 1 && in != nil {
@@ -115,8 +115,8 @@ func (p *Proxy) deliver(op *operation, res *http.Response) {
 	if op.lateTrailers && !statusCanFollow(op, res) {
 		op.bypassWrapper()
 	}
-	if op.protocol == protocolGRPCWeb && !op.lateTrailers {
-		op.watch = &webStatus{text: hasFoldPrefix(res.Header.Get("Content-Type"), grpcWebTextContentType)}
+	if op.edge != nil {
+		op.watch = op.edge.watch(op, res)
 	}
 	p.writeHeader(op, res)
 	if err := p.copyBody(op, res); err != nil {

@@ -211,6 +211,8 @@ func statusOf(res *http.Response) string {
 	return ""
 }
 
+func (grpcEdge) watch(*operation, *http.Response) watcher { return nil } // The status is in the trailers.
+
 func (grpcEdge) answerCode(_ *operation, res *http.Response) string {
 	if status := statusOf(res); status != "" {
 		return grpcCodeName(status)

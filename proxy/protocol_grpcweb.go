@@ -156,6 +156,13 @@ func (op *operation) bypassWrapper() {
 	op.webWriter = nil
 }
 
+func (grpcWebEdge) watch(op *operation, res *http.Response) watcher {
+	if op.lateTrailers {
+		return nil
+	}
+	return &frameStatus{flag: flagTrailer, text: hasFoldPrefix(res.Header.Get(headerContentType), grpcWebTextContentType)}
+}
+
 func (grpcWebEdge) answerCode(op *operation, res *http.Response) string {
 	if op.lateTrailers {
 		return grpcEdge{}.answerCode(op, res)
@@ -163,8 +170,8 @@ func (grpcWebEdge) answerCode(op *operation, res *http.Response) string {
 	if status := statusOf(res); status != "" {
 		return grpcCodeName(status)
 	}
-	if op.watch != nil {
-		if status, ok := trailerStatus(op.watch.status); ok {
+	if seen, ok := op.watch.(*frameStatus); ok {
+		if status, ok := trailerStatus(seen.last); ok {
 			return grpcCodeName(status)
 		}
 	}
@@ -196,7 +203,8 @@ func (grpcWebEdge) writeError(op *operation, e *callError) bool {
 	}
 	text := isWebText(op.client)
 	if op.started {
-		if op.watch == nil || !op.watch.between() || w.Header().Get(headerContentLength) != "" {
+		seen, ok := op.watch.(*frameStatus)
+		if !ok || !seen.between() || w.Header().Get(headerContentLength) != "" {
 			return false
 		}
 		_, _ = w.Write(webTrailer(e, text))

@@ -146,7 +146,11 @@ func badRequest(message string) *callError {
 
 // identify names the method that is called, with the schema's help (nil while there is none).
 func (p *Proxy) identify(op *operation, known *schema.Schema) {
-	if known == nil || op.fullMethod == "" {
+	if op.protocol == protocolHTTP && op.fullMethod == "" {
+		recognizeConnect(op, known)
+		return
+	}
+	if known == nil {
 		return
 	}
 	op.method = known.Method(op.fullMethod)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // tunnels are the connections that were switched to another protocol. The HTTP server no longer knows them.
@@ -83,6 +85,9 @@ func (p *Proxy) tunnel(op *operation, res *http.Response) {
 	defer p.tunnels.remove(t)
 	op.started = true
 	op.code = httpCodeName(http.StatusSwitchingProtocols)
+	if op.edge != nil {
+		op.code = codeNames[codes.OK]
+	}
 
 	_ = conn.SetDeadline(time.Time{})
 	header := res.Header

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -133,20 +134,26 @@ func (u *upstream) transport(op *operation) *http.Transport {
 
 // url returns the URL under which a request goes upstream: the target exactly as the client sent it.
 func (u *upstream) url(r *http.Request) *url.URL {
-	target := requestTarget(r)
 	out := &url.URL{Scheme: u.scheme, Host: u.host}
-	if len(target) > 1 && target[0] == '/' && target[1] == '/' {
+	host := u.authority
+	if host == "" {
+		host = r.Host
+	}
+	out.Opaque = opaque(requestTarget(r), host)
+	return out
+}
+
+// setTarget makes target ("/path?query") the one that out asks for.
+func setTarget(out *http.Request, target string) { out.URL.Opaque = opaque(target, out.Host) }
+
+// opaque is a target as url.URL takes it without changing a byte: Path and RawPath would be normalised on the way out.
+func opaque(target, host string) string {
+	if strings.HasPrefix(target, "//") {
 		// An Opaque with two slashes would be read as an authority; whole, it is cut off again (HTTP/2) or becomes the
 		// absolute form (HTTP/1.1), which every server must accept.
-		host := u.authority
-		if host == "" {
-			host = r.Host
-		}
-		out.Opaque = "//" + host + target
-		return out
+		return "//" + host + target
 	}
-	out.Opaque = target // Path and RawPath would be normalised on the way out.
-	return out
+	return target
 }
 
 // requestTarget is the request's target in origin form ("/path?query", "*"), byte for byte.
