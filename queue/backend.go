@@ -30,6 +30,9 @@ type Worker interface {
 	// Nobody else gets them until they are settled, or until the backend's
 	// visibility has passed without [Worker.Renew].
 	Lease(ctx context.Context, target string, limit int) ([]*Lease, error)
+	// Visibility is how long a lease lasts without being renewed; 0: as long as
+	// the process.
+	Visibility() time.Duration
 	// Renew prolongs leases and returns those that are lost: they passed to
 	// somebody else.
 	Renew(ctx context.Context, leases []*Lease) (lost []*Lease, err error)

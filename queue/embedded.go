@@ -249,6 +249,9 @@ func (e *Embedded) Lease(_ context.Context, target string, limit int) (leases []
 	return leases, nil
 }
 
+// Visibility implements [Worker].
+func (e *Embedded) Visibility() time.Duration { return 0 }
+
 // Renew implements [Worker]. Leases last as long as the process.
 func (e *Embedded) Renew(context.Context, []*Lease) ([]*Lease, error) { return nil, nil }
 

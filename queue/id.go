@@ -71,6 +71,15 @@ func firstID(t time.Time) string {
 	return encodeID(id)
 }
 
+// timeOf returns the time that an id was made for.
+func timeOf(id string) time.Time {
+	raw, err := idEncoding.DecodeString(strings.ToUpper(id))
+	if err != nil || len(raw) != 16 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(append([]byte{0, 0}, raw[:6]...))))
+}
+
 func putMillis(to []byte, t time.Time) {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(max(t.UnixMilli(), 0)))

@@ -17,6 +17,20 @@ type Delivery struct {
 	Target *targetclient.Target
 	// Body is the payload. It may be shared: nobody changes it.
 	Body []byte
+
+	// What follows matters to [Durable] only.
+
+	// ID makes the delivery known, so that the same one is not taken twice; see
+	// [IDFor]. Empty: a new one.
+	ID string
+	// Kind says what it tells. Zero: an async call.
+	Kind Kind
+	// UserID and AggregateID are what the target may want to be kept in order.
+	UserID, AggregateID string
+	// Then are told the same after Target, in order: each when the one before it
+	// was delivered, or failed once without InterruptOnError. When one with
+	// InterruptOnError is given up, those after it are not told.
+	Then []*targetclient.Target
 }
 
 // Caller makes one call to one target, bounded by the target's own timeout.
@@ -34,6 +48,16 @@ type Observer interface {
 	// AsyncDropped reports an accepted delivery that was given up. The only
 	// reason is [DroppedShutdown].
 	AsyncDropped(reason string)
+}
+
+// DeliveryObserver is what an Observer can be as well, to be told what became of
+// durable deliveries.
+type DeliveryObserver interface {
+	// DeliverySettled reports the end of an attempt: the target's name (its id, if
+	// it has none) and "delivered", "retried" or a reason for a dead letter.
+	DeliverySettled(target, outcome string)
+	// DeliverySpooled reports that the backend was away and the spool took one.
+	DeliverySpooled()
 }
 
 // Why a queue does not take a delivery.
@@ -54,6 +78,9 @@ const (
 	DroppedTargetFull = "target_full" // ErrTargetFull
 	DroppedStopped    = "stopped"     // ErrStopped
 	DroppedShutdown   = "shutdown"    // accepted, but still there at the end of the drain
+	DroppedTooLarge   = "too_large"   // ErrTooLarge
+	DroppedSpoolFull  = "spool_full"  // ErrSpoolFull
+	DroppedAway       = "unavailable" // ErrUnavailable
 	DroppedError      = "error"       // any other error of a queue
 )
 
@@ -66,6 +93,12 @@ func DropReason(err error) string {
 		return DroppedTargetFull
 	case errors.Is(err, ErrStopped):
 		return DroppedStopped
+	case errors.Is(err, ErrTooLarge):
+		return DroppedTooLarge
+	case errors.Is(err, ErrSpoolFull):
+		return DroppedSpoolFull
+	case errors.Is(err, ErrUnavailable):
+		return DroppedAway
 	default:
 		return DroppedError
 	}

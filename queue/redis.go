@@ -299,6 +299,9 @@ func (q *Redis) Lease(ctx context.Context, target string, limit int) ([]*Lease, 
 	return leases, nil
 }
 
+// Visibility implements [Worker].
+func (q *Redis) Visibility() time.Duration { return q.o.Visibility }
+
 // Renew implements [Worker].
 func (q *Redis) Renew(ctx context.Context, leases []*Lease) (lost []*Lease, err error) {
 	byTarget := make(map[string][]*Lease)
