@@ -8,22 +8,25 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionv2 "github.com/execgate/execgate/gen/zitadel/action/v2"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 )
 
-// restRoute is a verb and the segments of a path: literals, "*" for one of any kind, and a last "**" for one or more.
+// restRoute is a verb and the segments of a path: literals, "*" for one of any kind, and "**", at most once, for one or
+// more.
 type restRoute struct {
 	verb     string
 	segments []string
 }
 
-// restRoutes are the HTTP rules of both services. The mux that serves them does not tell which verbs a path has, and an
+// restRoutes are the HTTP rules of the services. The mux that serves them does not tell which verbs a path has, and an
 // answer 405 has to.
 var restRoutes = func() (routes []restRoute) {
 	for _, file := range []protoreflect.FileDescriptor{
 		actionv3.File_zitadel_resources_action_v3alpha_action_service_proto,
 		actionv2.File_zitadel_action_v2_action_service_proto,
+		gatewaypb.File_execgate_v1_gateway_service_proto,
 	} {
 		methods := file.Services().Get(0).Methods()
 		for i := range methods.Len() {
@@ -66,7 +69,9 @@ func (r restRoute) matches(segments []string) bool {
 		case i >= len(segments):
 			return false
 		case s == "**":
-			return true
+			rest := restRoute{segments: r.segments[i+1:]}
+			from := len(segments) - len(rest.segments)
+			return from > i && rest.matches(segments[from:])
 		case s != "*" && s != segments[i]:
 			return false
 		}

@@ -63,7 +63,7 @@ func each(t *testing.T, protocols []protocol, test func(t *testing.T, p protocol
 // methodOf finds the RPC that takes the message.
 func methodOf(t testing.TB, req proto.Message) protoreflect.MethodDescriptor {
 	t.Helper()
-	for _, service := range []protoreflect.FullName{"zitadel.resources.action.v3alpha.ZITADELActions", "zitadel.action.v2.ActionService"} {
+	for _, service := range []protoreflect.FullName{"zitadel.resources.action.v3alpha.ZITADELActions", "zitadel.action.v2.ActionService", "execgate.v1.GatewayService"} {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
 		if err != nil {
 			t.Fatal(err)
@@ -257,6 +257,12 @@ func addQuery(t testing.TB, query url.Values, prefix string, fields map[string]j
 		var value any
 		if err := json.Unmarshal(raw, &value); err != nil {
 			t.Fatal(err)
+		}
+		if list, ok := value.([]any); ok {
+			for _, v := range list {
+				query.Add(prefix+name, fmt.Sprint(v))
+			}
+			continue
 		}
 		query.Add(prefix+name, fmt.Sprint(value))
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/execgate/execgate/conditions"
+	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionv2 "github.com/execgate/execgate/gen/zitadel/action/v2"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 )
@@ -19,6 +20,7 @@ func TestEveryMethodHasARuleThatFitsItsRequest(t *testing.T) {
 	for _, file := range []protoreflect.FileDescriptor{
 		actionv3.File_zitadel_resources_action_v3alpha_action_service_proto,
 		actionv2.File_zitadel_action_v2_action_service_proto,
+		gatewaypb.File_execgate_v1_gateway_service_proto,
 	} {
 		service := file.Services().Get(0)
 		for i := range service.Methods().Len() {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionv2 "github.com/execgate/execgate/gen/zitadel/action/v2"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 )
@@ -42,7 +43,7 @@ func answerCreated(ctx context.Context) {
 	}
 }
 
-// restHandler serves the HTTP rules of both services over a connection to them.
+// restHandler serves the HTTP rules of the services over a connection to them.
 func (s *Server) restHandler(conn grpc.ClientConnInterface) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, strictJSON{&runtime.JSONPb{
@@ -60,6 +61,7 @@ func (s *Server) restHandler(conn grpc.ClientConnInterface) (http.Handler, error
 	err := errors.Join(
 		actionv3.RegisterZITADELActionsHandlerClient(context.Background(), mux, actionv3.NewZITADELActionsClient(conn)),
 		actionv2.RegisterActionServiceHandlerClient(context.Background(), mux, actionv2.NewActionServiceClient(conn)),
+		gatewaypb.RegisterGatewayServiceHandlerClient(context.Background(), mux, gatewaypb.NewGatewayServiceClient(conn)),
 	)
 	if err != nil {
 		return nil, err

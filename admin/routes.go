@@ -7,18 +7,19 @@ import (
 	"connectrpc.com/connect"
 	"github.com/go-chi/chi/v5"
 
+	"github.com/execgate/execgate/gen/execgate/v1/gatewaypbconnect"
 	actionv2connect "github.com/execgate/execgate/gen/zitadel/action/v2/actionpbconnect"
 	actionv3connect "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha/actionpbconnect"
 )
 
 // routes is the one place that decides which protocol a request speaks: gRPC and gRPC-Web by their content types, the
 // rest by path.
-func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2) http.Handler {
+func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2, own *gateway) http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed)
 
-	for _, prefix := range []string{"/resources/v3alpha", "/v2/actions"} {
+	for _, prefix := range []string{"/resources/v3alpha", "/v2/actions", "/v1"} {
 		r.Handle(prefix+"/*", rest)
 	}
 	// An execution id takes the rest of its path, but static paths win.
@@ -38,6 +39,7 @@ func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2) http.Handler {
 	}
 	mountConnect(actionv3connect.NewZITADELActionsHandler(v3, options...))
 	mountConnect(actionv2connect.NewActionServiceHandler(v2, options...))
+	mountConnect(gatewaypbconnect.NewGatewayServiceHandler(own, options...))
 
 	grpcWeb := s.grpcWeb()
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

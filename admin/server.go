@@ -14,6 +14,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionv2 "github.com/execgate/execgate/gen/zitadel/action/v2"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	Authenticators []Authenticator
 	// ActionsDisabled is the feature flag of v3alpha turned off: its methods are refused. Executions keep running.
 	ActionsDisabled bool
+	// Gateway is what execgate.v1.GatewayService needs beside the store.
+	Gateway GatewayOptions
 	// Limits of lists; zero: 100 and 1000.
 	Limits Limits
 	// MaxBodyBytes bounds a request message; 0: [DefaultMaxBodyBytes].
@@ -54,7 +57,7 @@ type Options struct {
 
 // Observer is told about calls, for metrics.
 type Observer interface {
-	// AdminCall is called after each call of a known or unknown method of the two services. Safe for concurrent use.
+	// AdminCall is called after each call of a known or unknown method of the services. Safe for concurrent use.
 	AdminCall(method string, code codes.Code, d time.Duration)
 }
 
@@ -101,11 +104,12 @@ func New(o Options) (*Server, error) {
 		grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(int(o.MaxBodyBytes)),
 	)
-	v3, v2 := &v3alpha{core: c, instance: o.InstanceID}, &v2{core: c}
+	v3, v2, own := &v3alpha{core: c, instance: o.InstanceID}, &v2{core: c}, newGateway(c, o.Gateway)
 	local := newLoopback(s.unary)
 	for _, registrar := range []grpc.ServiceRegistrar{s.grpc, local} {
 		actionv3.RegisterZITADELActionsServer(registrar, v3)
 		actionv2.RegisterActionServiceServer(registrar, v2)
+		gatewaypb.RegisterGatewayServiceServer(registrar, own)
 	}
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -117,7 +121,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.handler = s.routes(rest, v3, v2)
+	s.handler = s.routes(rest, v3, v2, own)
 	return s, nil
 }
 
