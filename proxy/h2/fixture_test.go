@@ -125,9 +125,20 @@ func newFront(t *testing.T, upstream string, change func(o *h2.Options)) *front 
 	ln := listen(t)
 	f := &front{director: d, engine: e, address: ln.Addr().String()}
 	served := make(chan error, 1)
-	go func() { served <- e.Serve(ln, func(nc net.Conn) { _ = nc.Close() }) }()
+	http1 := h2.NewHTTP1Listener(ln.Addr())
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "over "+r.Proto)
+	})}
+	served1 := make(chan struct{})
+	go func() {
+		defer close(served1)
+		_ = server.Serve(http1)
+	}()
+	go func() { served <- e.Serve(ln, http1.Hand) }()
 	t.Cleanup(func() {
 		_ = ln.Close()
+		_ = server.Close()
+		<-served1
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}

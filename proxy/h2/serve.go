@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -86,18 +87,31 @@ func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []b
 		}
 		return t.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS, nil, t, nil
 	}
-	read = make([]byte, 0, len(http2.ClientPreface))
-	for len(read) < cap(read) {
+	read = make([]byte, 0, sniffLength)
+	for len(read) < len(http2.ClientPreface) {
 		n, err := nc.Read(read[len(read):cap(read)])
 		read = read[:len(read)+n]
-		if !prefacePossible(read) {
-			return false, read, nc, nil
-		}
-		if err != nil {
+		switch {
+		case prefacePossible(read) && err != nil:
 			return false, nil, nil, err
+		case prefacePossible(read):
+		case !http1Possible(read):
+			return false, nil, nil, errBogusPreface
+		default:
+			return false, read, nc, nil
 		}
 	}
 	return true, read, nc, nil
+}
+
+// sniffLength is how much is read at most before the protocol is known.
+const sniffLength = 256
+
+// http1Possible reports whether b can be the beginning of an HTTP/1 request. A first line that is whole, and is no
+// request line, is nothing that anybody here could answer in words the client would know.
+func http1Possible(b []byte) bool {
+	line, _, whole := bytes.Cut(bytes.TrimLeft(b, "\r\n"), []byte("\n"))
+	return !whole || bytes.Contains(line, []byte(" HTTP/"))
 }
 
 // replayConn gives out first what was read before.
