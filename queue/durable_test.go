@@ -30,6 +30,7 @@ type durableBundle struct {
 	*queue.Durable
 	t       *testing.T
 	backend queue.Backend
+	spool   *queue.Spool
 	start   time.Time
 
 	mu       sync.Mutex
@@ -98,8 +99,16 @@ func (b *durableBundle) set(change func()) {
 
 // bubble runs a test with a bundle whose targets a, b and c exist.
 func bubble(t *testing.T, o queue.DurableOptions, test func(t *testing.T, b *durableBundle)) {
+	t.Helper()
+	bubbleWith(t, func(*testing.T) queue.DurableOptions { return o }, test)
+}
+
+// bubbleWith is bubble for options that must be made in it.
+func bubbleWith(t *testing.T, options func(t *testing.T) queue.DurableOptions, test func(t *testing.T, b *durableBundle)) {
+	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		o := options(t)
 		b := &durableBundle{
 			t: t, loaded: true, settings: map[string]*queue.Settings{}, running: map[string]int{}, most: map[string]int{},
 			breaker: map[string]targetclient.BreakerState{}, start: time.Now(),
@@ -107,6 +116,7 @@ func bubble(t *testing.T, o queue.DurableOptions, test func(t *testing.T, b *dur
 		for _, id := range []string{"a", "b", "c"} {
 			b.settings[id] = &queue.Settings{Target: target(id)}
 		}
+		b.spool = o.Spool
 		if b.backend = o.Backend; b.backend == nil {
 			b.backend = openEmbedded(t, filepath.Join(t.TempDir(), "queue.db"), queuetest.Setup{})
 		}

@@ -60,7 +60,7 @@ func judge(r *Record, schedule Schedule, age time.Duration, res targetclient.Res
 		j.verdict = Verdict{Action: Release}
 		return j
 	case targetclient.ReasonOverConcurrency:
-		j.verdict = Verdict{Action: Retry, After: rand.N(busyDelay)} //nolint:gosec // jitter is no secret
+		j.verdict = Verdict{Action: Retry, After: rand.N(busyDelay)}
 		return j
 	case targetclient.ReasonForwarded, targetclient.ReasonPrecondition:
 		j.verdict, j.counted = Verdict{Action: Delivered}, true

@@ -445,8 +445,11 @@ func (q *Durable) settle(l *Lease, v Verdict) {
 		cancel()
 		switch {
 		case err == nil:
-			if v.Action == Retry && v.After < q.o.Poll {
+			switch {
+			case v.Action == Retry && v.After < q.o.Poll:
 				q.nudge()
+			case v.Action != Retry && v.Action != Release && l.Record.OrderKey != "":
+				q.kick(l.Record.Target) // the next one with the key
 			}
 			return
 		case errors.Is(err, ErrLeaseLost):

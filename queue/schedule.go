@@ -67,6 +67,6 @@ func (r Schedule) next(n int, age, retryAfter time.Duration) (after time.Duratio
 	case left <= 0:
 		return 0, DeadAge
 	}
-	after = rand.N(r.Longest(n) + 1) //nolint:gosec // jitter is no secret
+	after = rand.N(r.Longest(n) + 1)
 	return min(max(after, min(retryAfter, longestRetryAfter)), left), ""
 }

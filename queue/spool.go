@@ -26,7 +26,7 @@ type SpoolOptions struct {
 	LockTimeout time.Duration
 }
 
-// ErrSpoolFull: the backend is away, and the spool holds as much as it may.
+// ErrSpoolFull says that the backend is away, and the spool holds as much as it may.
 var ErrSpoolFull = errors.New("spool is full")
 
 // Spool is a bounded file that takes deliveries while the backend is away, and
