@@ -233,7 +233,7 @@ func (w *responseWriter) chunk(p []byte) error {
 func (w *responseWriter) sendHeader(p []byte) error {
 	w.sentHeader.Store(true)
 	body := bodyAllowed(w.status)
-	if !w.hasLength && w.done && body && len(w.trailerNames()) == 0 && (len(p) > 0 || !w.isHead) {
+	if !w.hasLength && w.done && body && (len(p) > 0 || !w.isHead) {
 		w.fields = append(w.fields, Field{Name: "content-length", Value: strconv.Itoa(len(p))})
 	}
 	if !w.hasType && !w.hasEncoding && body && len(p) > 0 {
