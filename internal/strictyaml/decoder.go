@@ -154,23 +154,27 @@ func (d *Decoder) duration(node *yaml.Node, v reflect.Value, path string) {
 
 // mapping decodes the keys of a section, or of an element of a list.
 func (d *Decoder) mapping(node *yaml.Node, v reflect.Value, path string) {
+	d.Pairs(node, path, "write one of: "+strings.Join(KeysOf(v.Type()), ", "), func(key, value *yaml.Node) {
+		if field, ok := FieldByKey(v, key.Value); ok {
+			d.Value(value, key.Line, field, Join(path, key.Value))
+		} else {
+			d.unknown(key, v.Type(), path)
+		}
+	})
+}
+
+// Pairs visits the keys and values of a mapping. A node that is none is a fault with the hint, and so is a key that is no
+// name, is merged in, or stands there twice.
+func (d *Decoder) Pairs(node *yaml.Node, path, hint string, visit func(key, value *yaml.Node)) {
 	if node.Kind != yaml.MappingNode {
-		d.Fault(node.Line, path, fmt.Sprintf("expected keys and values, found %s", KindName(node)),
-			"write one of: "+strings.Join(KeysOf(v.Type()), ", "))
+		d.Fault(node.Line, path, fmt.Sprintf("expected keys and values, found %s", KindName(node)), hint)
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		if d.badKey(key, path, seen) {
-			continue
+		if key := node.Content[i]; !d.badKey(key, path, seen) {
+			visit(key, node.Content[i+1])
 		}
-		field, ok := FieldByKey(v, key.Value)
-		if !ok {
-			d.unknown(key, v.Type(), path)
-			continue
-		}
-		d.Value(value, key.Line, field, Join(path, key.Value))
 	}
 }
 
@@ -217,22 +221,15 @@ func (d *Decoder) sequence(node *yaml.Node, v reflect.Value, path string) {
 
 // names decodes a map from names to strings or numbers.
 func (d *Decoder) names(node *yaml.Node, v reflect.Value, path string) {
-	if node.Kind != yaml.MappingNode {
-		d.Fault(node.Line, path, fmt.Sprintf("expected keys and values, found %s", KindName(node)), "write {name: value}")
-		return
-	}
 	m := reflect.MakeMap(v.Type())
-	seen := map[string]int{}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		if d.badKey(key, path, seen) {
-			continue
-		}
+	d.Pairs(node, path, "write {name: value}", func(key, value *yaml.Node) {
 		element := reflect.New(v.Type().Elem()).Elem()
 		d.Value(value, key.Line, element, fmt.Sprintf("%s[%s]", path, key.Value))
 		m.SetMapIndex(reflect.ValueOf(key.Value), element)
+	})
+	if node.Kind == yaml.MappingNode {
+		v.Set(m)
 	}
-	v.Set(m)
 }
 
 // KindName says what a node is, in words, without its value: that may be a
