@@ -3,12 +3,10 @@ package proxy_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,7 +16,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/execgate/execgate/conditions"
@@ -73,9 +70,8 @@ func demoGateway(t *testing.T, upstream string, targets []*targetclient.Target, 
 // h2cClient is an HTTP client that speaks HTTP/2 without TLS.
 func h2cClient(t *testing.T) *http.Client {
 	t.Helper()
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}}
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
@@ -172,7 +168,7 @@ func TestConnectLabels(t *testing.T) {
 	}
 	for code, name := range map[int32]string{3: "InvalidArgument", 9: "FailedPrecondition", 10: "Aborted", 6: "AlreadyExists", 15: "DataLoss"} {
 		_, err := client.Fail(testContext(t), &demopb.FailRequest{Code: code, Message: "as told"})
-		if int32(connect.CodeOf(err)) != code { //nolint:gosec // G115: small.
+		if int32(connect.CodeOf(err)) != code {
 			t.Errorf("code %d: %v", code, err)
 		}
 		if got := g.observed.next(t); got != (request{"connect", demoService + "Fail", name}) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/zlib"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -84,12 +85,10 @@ func inflate(data []byte, limit int64) ([]byte, error) {
 	}
 	defer func() { _ = zr.Close() }()
 	out, err := readWhole(zr, limit)
-	switch err { //nolint:errorlint // readWhole returns it bare.
-	case nil, errMessageTooLarge:
-		return out, err
-	default:
+	if err != nil && !errors.Is(err, errMessageTooLarge) {
 		return nil, errCorrupt
 	}
+	return out, err
 }
 
 // limitCodings keeps of an Accept-Encoding what the gateway can read. The result is never empty if h had the header.
@@ -151,7 +150,7 @@ func dropDigests(h http.Header) {
 func readBody(res *http.Response, limit int64) (body []byte, err error) {
 	rest := res.Body
 	body, err = readWhole(rest, limit)
-	if err == errMessageTooLarge { //nolint:errorlint // readWhole returns it bare.
+	if errors.Is(err, errMessageTooLarge) {
 		res.Body = &joined{Reader: io.MultiReader(bytes.NewReader(body), rest), Closer: rest}
 		return nil, err
 	}

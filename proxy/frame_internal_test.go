@@ -41,7 +41,7 @@ func TestSingleFrame(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			f, read, err := readSingleFrame(test.in, 1<<20-1)
-			if err != test.err || string(read) != test.read {
+			if !errors.Is(err, test.err) || string(read) != test.read {
 				t.Fatalf("%q, %v; want %q, %v", read, err, test.read, test.err)
 			}
 			if err == nil && !bytes.Equal(f.raw, read) {
@@ -54,7 +54,7 @@ func TestSingleFrame(t *testing.T) {
 func TestClaimedLengthAllocatesNothing(t *testing.T) {
 	t.Parallel()
 	_, read, err := readSingleFrame(bytes.NewReader([]byte{0, 0x7f, 0xff, 0xff, 0xff, 1}), 1<<31)
-	if err != errTruncated || cap(read) > 256<<10 {
+	if !errors.Is(err, errTruncated) || cap(read) > 256<<10 {
 		t.Errorf("%d bytes allocated, %v", cap(read), err)
 	}
 }
@@ -69,11 +69,11 @@ func TestCompressionKeepsTheLimit(t *testing.T) {
 	if got, err := f.decode(encodingGzip, 1<<20); err != nil || !bytes.Equal(got, message) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if _, err := f.decode(encodingGzip, 1<<20-1); err != errMessageTooLarge {
+	if _, err := f.decode(encodingGzip, 1<<20-1); !errors.Is(err, errMessageTooLarge) {
 		t.Errorf("over the limit: %v", err)
 	}
 	cut := frame{raw: f.raw[:len(f.raw)-3]}
-	if _, err := cut.decode(encodingGzip, 1<<20); err != errCorrupt {
+	if _, err := cut.decode(encodingGzip, 1<<20); !errors.Is(err, errCorrupt) {
 		t.Errorf("cut: %v", err)
 	}
 }

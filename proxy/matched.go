@@ -35,7 +35,7 @@ func (p *Proxy) admit(op *operation, c codec) bool {
 		return true
 	}
 	// The response phase shows the request as well: without it neither can run.
-	p.unevaluated(op, problem, op.request, op.response)
+	p.unevaluated(problem, op.request, op.response)
 	if interrupts(op.request) || interrupts(op.response) {
 		p.fail(op, problem.err)
 		return false
@@ -108,7 +108,7 @@ func (p *Proxy) respond(op *operation, c codec, res *http.Response, in *inbound,
 		problem = renderable(op.out, undecodableResponse)
 	}
 	if problem != nil {
-		p.unevaluated(op, problem, op.response)
+		p.unevaluated(problem, op.response)
 		if interrupts(op.response) {
 			p.fail(op, problem.err)
 			return
@@ -151,15 +151,11 @@ func (p *Proxy) limitFor(fullMethod string) int64 {
 }
 
 // unevaluated counts what could not be shown to the targets of plans (D-60).
-func (p *Proxy) unevaluated(op *operation, problem *unevaluable, plans ...*dispatcher.Plan) {
+func (p *Proxy) unevaluated(problem *unevaluable, plans ...*dispatcher.Plan) {
 	for _, plan := range plans {
-		if plan == nil {
-			continue
+		if plan != nil {
+			p.observer.Unevaluated(plan.Phase.String(), problem.reason)
 		}
-		p.observer.Unevaluated(plan.Phase.String(), problem.reason)
-		p.logger.LogAttrs(op.ctx, slog.LevelWarn, "message cannot be evaluated",
-			slog.String("method", op.fullMethod), slog.String("phase", plan.Phase.String()),
-			slog.String("execution", plan.Execution), slog.String("reason", problem.reason))
 	}
 }
 

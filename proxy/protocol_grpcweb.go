@@ -44,7 +44,7 @@ func (e grpcWebEdge) readRequest(op *operation, limit int64) (*unevaluable, erro
 	bad, _ := errors.AsType[frameError](err)
 	op.frame, op.head, op.whole = f, read, err == nil || bad.ends()
 	if text != nil {
-		op.head, op.whole = text.raw, text.err == io.EOF || text.err == errTruncated //nolint:errorlint // Set bare.
+		op.head, op.whole = text.raw, errors.Is(text.err, io.EOF) || errors.Is(text.err, errTruncated)
 	}
 	return decodeFrame(op, err, op.r.Header.Get(headerEncoding), limit)
 }

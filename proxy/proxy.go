@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -132,7 +134,18 @@ func (p *Proxy) Close() {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.inFlight.Add(1)
 	op := newOperation(w, r)
-	defer p.finish(op)
+	defer func() {
+		fault := recover()
+		if fault != nil && fault != http.ErrAbortHandler { //nolint:errorlint // A panic's value, compared as net/http does.
+			// The value may quote what the client sent.
+			p.logger.Error("panic", "type", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
+			fault = http.ErrAbortHandler
+		}
+		p.finish(op)
+		if fault != nil {
+			panic(fault)
+		}
+	}()
 	if refusal := p.decide(op); refusal != nil {
 		p.fail(op, refusal)
 		return
@@ -222,5 +235,5 @@ func (p *Proxy) fail(op *operation, e *callError) {
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	op.w.WriteHeader(status)
-	_, _ = op.w.Write([]byte(e.message + "\n"))
+	_, _ = op.w.Write([]byte(e.message + "\n")) //nolint:gosec // G705: plain text, and said to be.
 }

@@ -198,22 +198,25 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 		response = nil // D-53
 	}
 	op.request, op.response = request, response
+	op.fire(request, response)
+	return nil
+}
+
+// fire notes for the log which executions matched.
+func (op *operation) fire(request, response *dispatcher.Plan) {
 	if request != nil {
 		op.matched, op.firedRequest = true, request.Execution
 	}
 	if response != nil {
 		op.matched, op.firedResponse = true, response.Execution
 	}
-	return nil
 }
 
 // matchUnknown decides on a call that matches but that the schema has no descriptor for: D-38.
 func (p *Proxy) matchUnknown(op *operation, request, response *dispatcher.Plan) *callError {
-	for _, plan := range [...]*dispatcher.Plan{request, response} {
-		if plan != nil {
-			p.observer.Unevaluated(plan.Phase.String(), reasonNoSchema)
-		}
-	}
+	op.fire(request, response)
+	op.outcome = reasonNoSchema
+	p.unevaluated(&unevaluable{reason: reasonNoSchema}, request, response)
 	if p.unknown.first(op.fullMethod) {
 		p.logger.Warn("a method with an execution is not in the upstream's schema",
 			"method", op.fullMethod, "protocol", op.protocol.String())
@@ -226,11 +229,9 @@ func (p *Proxy) matchUnknown(op *operation, request, response *dispatcher.Plan) 
 
 // matchWebSocket decides on an upgrade to gRPC-Web over WebSocket, for which the message cannot be seen.
 func (p *Proxy) matchWebSocket(op *operation, request, response *dispatcher.Plan) *callError {
-	for _, plan := range [...]*dispatcher.Plan{request, response} {
-		if plan != nil {
-			p.observer.Unevaluated(plan.Phase.String(), reasonEncoding)
-		}
-	}
+	op.fire(request, response)
+	op.outcome = reasonEncoding
+	p.unevaluated(&unevaluable{reason: reasonEncoding}, request, response)
 	if interrupts(request) || interrupts(response) {
 		return webSocketError()
 	}

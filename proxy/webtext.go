@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/base64"
+	"errors"
 	"io"
 )
 
@@ -56,7 +57,7 @@ func (r *textReader) Read(p []byte) (int, error) {
 		switch {
 		case r.dec.bad:
 			r.err = errCorrupt
-		case r.err == io.EOF && !r.dec.clean():
+		case errors.Is(r.err, io.EOF) && !r.dec.clean():
 			r.err = errTruncated
 		}
 	}
