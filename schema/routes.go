@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	pathpkg "path"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -317,12 +318,13 @@ func unhex(c byte) (byte, bool) {
 // its message is.
 type RouteMatch struct {
 	// Ambiguous says that the path matches another method when it is first decoded
-	// ("%2F" is a slash) and cleaned ("//", "/../"), as some servers do before they
-	// route. Who decides by the method must not rely on either.
+	// ("%2F" is a slash) or cleaned ("//", "/../") or both, as some servers do before
+	// they route. Who decides by the method must not rely on any of them.
 	Ambiguous bool
 
-	table *routeTable
-	rule  *rule
+	table  *routeTable
+	rule   *rule
+	others []*Method
 	// sent is the path as it was sent, path the one that the rule matched, verb
 	// included. They differ when decoded: then path is percent-decoded.
 	sent, path string
@@ -333,6 +335,25 @@ type RouteMatch struct {
 // Method returns the method that the path belongs to.
 func (m RouteMatch) Method() *Method { return m.rule.method }
 
+// Others returns the methods that the path means to other servers: none, unless it
+// is Ambiguous.
+func (m RouteMatch) Others() []*Method { return m.others }
+
+// HTTPMethod returns the HTTP method that was looked up.
+func (m RouteMatch) HTTPMethod() string { return m.httpMethod }
+
+// HasBody reports whether the body is part of the request message.
+func (m RouteMatch) HasBody() bool { return m.rule.bodyAll || m.rule.body != nil }
+
+// RawResponse reports whether the response's body is not JSON but data of any
+// type: google.api.HttpBody.
+func (m RouteMatch) RawResponse() bool {
+	if m.rule.response != nil {
+		return isRawField(m.rule.response)
+	}
+	return isRawBody(m.rule.method.output.typ.Descriptor())
+}
+
 // Pattern returns the path template that matched, as it is declared.
 func (m RouteMatch) Pattern() string { return m.rule.pattern }
 
@@ -342,7 +363,7 @@ func (m RouteMatch) Pattern() string { return m.rule.pattern }
 //
 // Fixed segments go before wildcards. An empty segment matches "*", as it does in
 // the servers that translate such calls. A path that matches nothing as it was sent
-// is looked up once more decoded and cleaned, for servers that route by that.
+// is looked up decoded, cleaned, and both, for servers that route by that.
 func (s *Schema) Route(httpMethod, path string) (RouteMatch, bool) {
 	return s.routes.route(httpMethod, path)
 }
@@ -352,28 +373,42 @@ func (t *routeTable) route(httpMethod, path string) (RouteMatch, bool) {
 		return RouteMatch{}, false
 	}
 	m := RouteMatch{table: t, rule: t.find(httpMethod, path, false), sent: path, path: path, httpMethod: httpMethod}
+	escaped := strings.IndexByte(path, '%') >= 0
+	if !escaped && !unclean(path) {
+		return m, m.rule != nil
+	}
 	plain := path
-	if strings.IndexByte(path, '%') >= 0 {
+	if escaped {
 		var err error
 		if plain, err = url.PathUnescape(path); err != nil {
 			return RouteMatch{}, false
 		}
+		m.read(plain, true)
 	}
-	if strings.Contains(plain, "//") || strings.Contains(plain, "/.") {
-		plain = cleanPath(plain)
+	if unclean(path) {
+		m.read(cleanPath(path), false)
 	}
-	if plain == path {
-		return m, m.rule != nil
-	}
-	alternative := t.find(httpMethod, plain, true)
-	switch {
-	case m.rule == nil:
-		m.rule, m.path, m.decoded = alternative, plain, true
-	case alternative != nil && alternative.method != m.rule.method:
-		m.Ambiguous = true
+	if escaped && unclean(plain) {
+		m.read(cleanPath(plain), true)
 	}
 	return m, m.rule != nil
 }
+
+// read looks at the call as a server does for which its path is another.
+func (m *RouteMatch) read(path string, decoded bool) {
+	found := m.table.find(m.httpMethod, path, decoded)
+	switch {
+	case found == nil:
+	case m.rule == nil:
+		m.rule, m.path, m.decoded = found, path, decoded
+	case found.method != m.rule.method && !slices.Contains(m.others, found.method):
+		m.Ambiguous = true
+		m.others = append(m.others, found.method)
+	}
+}
+
+// unclean reports whether some servers would rewrite a path before they route.
+func unclean(path string) bool { return strings.Contains(path, "//") || strings.Contains(path, "/.") }
 
 // cleanPath resolves dot segments and doubled slashes, as some servers do.
 func cleanPath(s string) string {

@@ -153,10 +153,13 @@ func TestAPathThatServersReadDifferentlyIsAmbiguous(t *testing.T) {
 		Human: GET /v1/users/human/{a}
 		Lock: GET /v1/users/{a}/lock
 		Verb: GET /v1/users/{a}:raw
+		Odd: GET /v1/odd/{a}/tail
+		Tail: GET /v1/odd/tail
 	`)
 	for path, want := range map[string]bool{
 		"/v1/users/5": false, "/v1/users/a%20b": false, "/v1/users/a%2Fb": false, "/v1/users/a%252Flock": false,
 		"/v1/users/human%2F5": true, "/v1/users/x/../human/5": false, "/v1/users/..//users/human/5": false, "/v1/users/.../lock": false, "/v1/users/5%2Flock": true, "/v1/users/5%3Araw": true,
+		"/v1/odd//tail": true, "/v1%2Fodd//tail": true, "/v1%2Fodd/tail": false,
 	} {
 		if m, ok := s.Route("GET", path); !ok || m.Ambiguous != want {
 			t.Errorf("%s: found %v, ambiguous %v", path, ok, m.Ambiguous)
