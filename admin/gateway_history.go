@@ -33,7 +33,7 @@ func (g *gateway) revisionsBelow(ctx context.Context, below uint64, n int) ([]st
 		if head.Oldest == 0 || end <= head.Oldest {
 			return nil, head, nil
 		}
-		count := min(uint64(n), end-head.Oldest) //nolint:gosec // n is positive
+		count := min(uint64(n), end-head.Oldest)
 		revisions, err := g.o.History.Revisions(ctx, end-count-1, int(count))
 		if errors.Is(err, store.ErrCompacted) && attempt < 3 {
 			continue // the log was cut meanwhile

@@ -248,14 +248,14 @@ func (g *gateway) effective(p *policy.Target) *gatewaypb.TargetPolicy {
 	b := p.BreakerSettings(g.o.Defaults)
 	out := &gatewaypb.TargetPolicy{
 		Enabled:        new(p.IsEnabled()),
-		MaxConcurrency: new(uint32(max(p.Concurrency(g.o.Defaults), 0))), //nolint:gosec // bounded by validation
+		MaxConcurrency: new(uint32(max(p.Concurrency(g.o.Defaults), 0))),
 		Breaker: &gatewaypb.Breaker{
-			ConsecutiveFailures: new(uint32(max(b.ConsecutiveFailures, 0))), //nolint:gosec // as above
+			ConsecutiveFailures: new(uint32(max(b.ConsecutiveFailures, 0))),
 			Window:              durationpb.New(b.Window),
-			MinCalls:            new(uint32(max(b.MinCalls, 0))), //nolint:gosec // as above
+			MinCalls:            new(uint32(max(b.MinCalls, 0))),
 			FailureRatio:        new(b.FailureRatio),
 			OpenFor:             durationpb.New(b.OpenFor),
-			HalfOpenCalls:       new(uint32(max(b.HalfOpenCalls, 0))), //nolint:gosec // as above
+			HalfOpenCalls:       new(uint32(max(b.HalfOpenCalls, 0))),
 		},
 	}
 	if p != nil {

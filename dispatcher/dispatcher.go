@@ -170,7 +170,7 @@ func (d *Dispatcher) begin(inv *Invocation) *Run {
 	}
 	before, err := inv.subject().JSON()
 	if err != nil {
-		return nil // the walk ends for the same reason
+		return nil //nolint:nilerr // the walk ends for the same reason
 	}
 	return &Run{Invocation: inv, Before: before}
 }

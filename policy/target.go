@@ -219,11 +219,11 @@ func (t *Target) BreakerSettings(d TargetDefaults) BreakerSettings {
 	}
 	b := t.Breaker
 	return BreakerSettings{
-		ConsecutiveFailures: int(or(b.ConsecutiveFailures, uint32(max(d.Breaker.ConsecutiveFailures, 0)))), //nolint:gosec // checked by the configuration
+		ConsecutiveFailures: int(or(b.ConsecutiveFailures, uint32(max(d.Breaker.ConsecutiveFailures, 0)))),
 		Window:              or(b.Window, d.Breaker.Window),
-		MinCalls:            int(or(b.MinCalls, uint32(max(d.Breaker.MinCalls, 0)))), //nolint:gosec // as above
+		MinCalls:            int(or(b.MinCalls, uint32(max(d.Breaker.MinCalls, 0)))),
 		FailureRatio:        or(b.FailureRatio, d.Breaker.FailureRatio),
 		OpenFor:             or(b.OpenFor, d.Breaker.OpenFor),
-		HalfOpenCalls:       int(or(b.HalfOpenCalls, uint32(max(d.Breaker.HalfOpenCalls, 0)))), //nolint:gosec // as above
+		HalfOpenCalls:       int(or(b.HalfOpenCalls, uint32(max(d.Breaker.HalfOpenCalls, 0)))),
 	}
 }

@@ -177,7 +177,7 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	}
 	v = verdictOf(failure)
 	if failure != nil {
-		return Result{StatusCode: status, RetryAfter: r.retryAfter}, failure
+		return Result{StatusCode: status, Body: body, RetryAfter: r.retryAfter}, failure
 	}
 	return Result{StatusCode: status, Body: body}, nil
 }

@@ -181,7 +181,8 @@ type Call struct {
 type Result struct {
 	// StatusCode is the HTTP status of the last answer; 0 if there was none.
 	StatusCode int
-	// Body is the body of a successful answer; it belongs to the caller.
+	// Body is the body of a 2xx answer, also of one that asks for an error; it
+	// belongs to the caller.
 	Body []byte
 	// Duration is the time that Do took.
 	Duration time.Duration

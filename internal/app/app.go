@@ -21,6 +21,8 @@ import (
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/internal/config"
 	"github.com/execgate/execgate/internal/metrics"
+	"github.com/execgate/execgate/internal/runlog"
+	"github.com/execgate/execgate/policy"
 	"github.com/execgate/execgate/proxy"
 	"github.com/execgate/execgate/queue"
 	"github.com/execgate/execgate/schema"
@@ -48,6 +50,8 @@ type App struct {
 	store        store.Store
 	replica      *store.Replica
 	configurator *configurator
+	kill         *killFile
+	runs         *runlog.Log
 	client       *targetclient.Client
 	queue        *queue.Memory
 	learner      *schema.Learner
@@ -111,11 +115,16 @@ func (a *App) assemble() error {
 	if err != nil {
 		return fmt.Errorf("targetclient: %w", err)
 	}
+	a.kill = &killFile{path: cfg.Proxy.KillFile, logger: a.logger}
+	a.runs = runlog.New(runlog.Options{ShadowRun: a.metrics.ShadowRun})
 	a.configurator = &configurator{
 		protected: cfg.ProtectedMethods,
+		defaults:  policyDefaults(cfg.TargetClient),
 		client:    a.client,
 		metrics:   a.metrics,
+		runs:      a.runs,
 		logger:    a.logger,
+		killed:    a.kill.killed,
 	}
 	if err := a.openStore(); err != nil {
 		return err
@@ -148,6 +157,8 @@ func (a *App) assemble() error {
 			Queue:        a.queue,
 			ChainTimeout: cfg.Proxy.ChainTimeout,
 			Observer:     a.metrics,
+			Recorder:     a.runs,
+			OnSuppressed: func(context.Context, *dispatcher.InterruptError) { a.metrics.InterruptSuppressed() },
 			Logger:       a.logger,
 		}),
 		InstanceID:            cfg.InstanceID,
@@ -173,6 +184,7 @@ func (a *App) assemble() error {
 		StoreUp:         a.replica.Up,
 		Snapshot:        a.snapshotInUse,
 		SnapshotRefused: func() bool { return errors.Is(a.replica.Err(), store.ErrRefused) },
+		Dispatching:     a.configurator.dispatching,
 		SchemaLoaded:    func() bool { return a.learner.Current() != nil },
 		AsyncPending:    a.queue.Pending,
 		Breakers:        a.configurator.breakers,
@@ -240,8 +252,18 @@ func (a *App) assembleAdmin() error {
 		Tokens:          tokens,
 		InstanceID:      a.config.InstanceID,
 		ActionsDisabled: !a.config.Admin.ActionsEnabled,
-		Observer:        a.metrics,
-		Logger:          a.logger,
+		Gateway: admin.GatewayOptions{
+			History:          a.store,
+			Defaults:         a.configurator.defaults,
+			ProtectedMethods: a.config.ProtectedMethods,
+			Upstream:         a.learner.Current,
+			Killed:           a.kill.killed,
+			Breaker:          a.client.BreakerState,
+			LastRun:          a.lastRun,
+			TestFire:         a.testFire,
+		},
+		Observer: a.metrics,
+		Logger:   a.logger,
 	})
 	if err != nil {
 		return err
@@ -252,6 +274,17 @@ func (a *App) assembleAdmin() error {
 	}
 	a.adminServer = newServer(a.admin.Handler(), adminTLS, a.logger)
 	return nil
+}
+
+// policyDefaults are in force where the policy of a target says nothing.
+func policyDefaults(cfg config.TargetClient) policy.TargetDefaults {
+	return policy.TargetDefaults{MaxConcurrency: cfg.MaxConcurrency, Breaker: policy.BreakerSettings(cfg.Breaker)}
+}
+
+// lastRun returns what is remembered of an execution.
+func (a *App) lastRun(execution string) (admin.LastRun, bool) {
+	run, ok := a.runs.Last(execution)
+	return admin.LastRun(run), ok
 }
 
 // methodsAndServices lists what the upstream offers; known is false while its

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	"github.com/execgate/execgate/conditions"
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/internal/metrics"
+	"github.com/execgate/execgate/internal/runlog"
+	"github.com/execgate/execgate/policy"
 	"github.com/execgate/execgate/store"
 	"github.com/execgate/execgate/targetclient"
 )
@@ -19,23 +22,47 @@ import (
 // use. A state that cannot be put to use leaves the one before in place, whole.
 type configurator struct {
 	protected []string
+	defaults  policy.TargetDefaults
 	client    *targetclient.Client
 	metrics   *metrics.Metrics
+	runs      *runlog.Log
 	logger    *slog.Logger
+	// killed says whether dispatch is off on this gateway, whatever the store
+	// says.
+	killed func() bool
 
 	current atomic.Pointer[dispatcher.Snapshot]
-	targets atomic.Pointer[[]*targetclient.Target] // of the current snapshot
+	config  atomic.Pointer[configuration] // that current was made of
 
 	mu         sync.Mutex // serialises adopt
 	generation uint64
 }
 
-// snapshot returns the snapshot in use, nil while there is none.
-func (c *configurator) snapshot() *dispatcher.Snapshot { return c.current.Load() }
+// nothing is the snapshot that is used while dispatch is off here: it matches
+// nothing and holds nothing up, not even while no configuration was ever loaded.
+var nothing, _ = dispatcher.NewSnapshot(0, nil, nil, dispatcher.SnapshotOptions{})
+
+// snapshot returns the snapshot that calls go by, nil while there is none.
+func (c *configurator) snapshot() *dispatcher.Snapshot {
+	if c.killed() {
+		return nothing
+	}
+	return c.current.Load()
+}
+
+// loaded returns the snapshot of the newest configuration, nil while there is
+// none.
+func (c *configurator) loaded() *dispatcher.Snapshot { return c.current.Load() }
+
+// dispatching says whether anything can fire: neither switch is off.
+func (c *configurator) dispatching() bool {
+	config := c.config.Load()
+	return !c.killed() && (config == nil || config.dispatch)
+}
 
 // check says why a state cannot be put to use, nil if it can.
 func (c *configurator) check(state *store.State) error {
-	_, _, err := records(state)
+	_, err := configure(state, c.defaults)
 	return err
 }
 
@@ -44,68 +71,142 @@ func (c *configurator) check(state *store.State) error {
 func (c *configurator) adopt(state *store.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	executions, targets, err := records(state)
+	config, err := configure(state, c.defaults)
 	if err != nil { // check has refused it already
 		c.logger.Error("configuration refused, the one before stays in use", "revision", state.Revision(), "error", err)
 		return
 	}
 	c.generation++
-	next, problems := dispatcher.NewSnapshot(c.generation, executions, targets, dispatcher.SnapshotOptions{
+	next, problems := dispatcher.NewSnapshot(c.generation, config.executions, config.targets, dispatcher.SnapshotOptions{
+		Policies:         config.policies,
 		ProtectedMethods: c.protected,
 	})
+	if !config.dispatch {
+		next, _ = dispatcher.NewSnapshot(c.generation, nil, nil, dispatcher.SnapshotOptions{})
+	}
+	before := c.config.Swap(config)
 	c.current.Store(next)
-	c.targets.Store(&targets)
 
 	ids, names, executionIDs := map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}
-	for _, t := range targets {
+	for _, t := range config.targets {
 		ids[t.ID], names[t.Name] = struct{}{}, struct{}{}
 	}
-	for _, e := range executions {
+	for _, e := range config.executions {
 		executionIDs[e.Condition.ID()] = struct{}{}
 	}
 	c.client.Retain(ids)
 	c.metrics.Retain(names, executionIDs)
+	c.runs.Retain(executionIDs)
 	for _, p := range problems {
 		c.logger.Warn("include skipped", "execution", p.Execution, "problem", p.Text)
 	}
+	if was := before == nil || before.dispatch; was != config.dispatch {
+		c.logger.Warn("dispatch was switched", "on", config.dispatch, "revision", state.Revision())
+	}
 	c.logger.Info("configuration in use", "generation", next.Generation, "revision", state.Revision(),
-		"targets", len(targets), "executions", len(executions))
+		"targets", len(config.targets), "executions", len(config.executions))
 }
 
 // breakers yields the breaker state of each target in use, for the metrics.
 func (c *configurator) breakers(yield func(target string, state int)) {
-	targets := c.targets.Load()
-	if targets == nil {
+	config := c.config.Load()
+	if config == nil {
 		return
 	}
-	for _, t := range *targets {
+	for _, t := range config.targets {
 		yield(t.Name, int(c.client.BreakerState(t.ID)))
 	}
 }
 
-// records converts what is stored into what the dispatcher works with. The
-// error names every record that cannot be used.
-func records(state *store.State) ([]conditions.Execution, []*targetclient.Target, error) {
+// configuration is what one state of the store says, as the dispatcher knows
+// it. It is immutable.
+type configuration struct {
+	executions []conditions.Execution
+	targets    []*targetclient.Target
+	policies   map[string]dispatcher.ExecutionPolicy // by execution id
+	dispatch   bool                                  // the store's switch
+}
+
+// configure converts what is stored. The error names every record that cannot
+// be used.
+func configure(state *store.State, defaults policy.TargetDefaults) (*configuration, error) {
+	c := &configuration{
+		executions: make([]conditions.Execution, 0, len(state.Executions())),
+		targets:    make([]*targetclient.Target, 0, len(state.Targets())),
+		policies:   make(map[string]dispatcher.ExecutionPolicy),
+		dispatch:   true,
+	}
 	var faults []error
-	executions := make([]conditions.Execution, 0, len(state.Executions()))
-	for _, e := range state.Executions() {
-		condition, err := conditions.Parse(e.ID)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("execution %q: %w", e.ID, err))
-			continue
+	for _, stored := range state.Executions() {
+		if err := c.addExecution(state, stored); err != nil {
+			faults = append(faults, fmt.Errorf("execution %q: %w", stored.ID, err))
 		}
-		executions = append(executions, conditions.Execution{Condition: condition, Targets: e.Targets, Includes: e.Includes})
 	}
-	targets := make([]*targetclient.Target, 0, len(state.Targets()))
 	for _, stored := range state.Targets() {
-		t, err := target(stored)
-		if err != nil {
+		if err := c.addTarget(state, stored, defaults); err != nil {
 			faults = append(faults, fmt.Errorf("target %q: %w", stored.ID, err))
-			continue
 		}
-		targets = append(targets, t)
 	}
-	return executions, targets, errors.Join(faults...)
+	if value, ok := state.Item(store.KindSwitch, policy.SwitchDispatch); ok {
+		s, err := policy.DecodeSwitch(value)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("switch %q: %w", policy.SwitchDispatch, err))
+		} else {
+			c.dispatch = s.IsOn()
+		}
+	}
+	return c, errors.Join(faults...)
+}
+
+func (c *configuration) addExecution(state *store.State, stored *store.Execution) error {
+	condition, err := conditions.Parse(stored.ID)
+	if err != nil {
+		return err
+	}
+	var p *policy.Execution
+	if value, ok := state.Item(store.KindExecutionPolicy, stored.ID); ok {
+		if p, err = policy.DecodeExecution(value); err != nil {
+			return fmt.Errorf("policy: %w", err)
+		}
+	}
+	c.executions = append(c.executions, conditions.Execution{
+		Condition: condition, Targets: stored.Targets, Includes: stored.Includes, Disabled: !p.IsEnabled(),
+	})
+	if p.EffectiveMode() == policy.ModeShadow {
+		c.policies[condition.ID()] = dispatcher.ExecutionPolicy{Shadow: true}
+	}
+	return nil
+}
+
+func (c *configuration) addTarget(state *store.State, stored *store.Target, defaults policy.TargetDefaults) error {
+	t, err := target(stored)
+	if err != nil {
+		return err
+	}
+	if value, ok := state.Item(store.KindTargetPolicy, stored.ID); ok {
+		p, err := policy.DecodeTarget(value)
+		if err != nil {
+			return fmt.Errorf("policy: %w", err)
+		}
+		qualify(t, p, defaults)
+	}
+	c.targets = append(c.targets, t)
+	return nil
+}
+
+// qualify applies a policy. What it does not say stays zero, which is the
+// client's default; a breaker is replaced as a whole, so it needs the defaults.
+func qualify(t *targetclient.Target, p *policy.Target, defaults policy.TargetDefaults) {
+	t.Disabled = !p.IsEnabled()
+	t.AllowedHosts, t.Headers = p.AllowedHosts, p.Headers
+	if p.MaxConcurrency != nil {
+		if t.MaxConcurrency = int(*p.MaxConcurrency); t.MaxConcurrency == 0 {
+			t.MaxConcurrency = math.MaxInt32 // no cap, whatever the default is
+		}
+	}
+	if p.Breaker != nil {
+		t.Breaker = new(targetclient.BreakerSettings(p.BreakerSettings(defaults)))
+	}
 }
 
 // target converts a stored target. Its URL is left out of errors: it may carry

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	demopb "github.com/execgate/execgate/gen/execgate/demo/v1"
+	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionpb "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 	userpb "github.com/execgate/execgate/gen/zitadel/user/v2"
 	"github.com/execgate/execgate/internal/app"
@@ -56,6 +57,7 @@ func configuration(t *testing.T, upstreamAddr string) *config.Config {
 	c := config.Default()
 	c.Proxy.Listen, c.Admin.Listen, c.Ops.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	c.Proxy.DrainTimeout = 5 * time.Second
+	c.Proxy.KillFile = filepath.Join(dir, "execgate.kill")
 	c.Upstream.URL = "http://" + upstreamAddr
 	c.Upstream.Schema.CachePath = filepath.Join(dir, "schema.binpb")
 	c.Store.Embedded.Path = filepath.Join(dir, "execgate.db")
@@ -78,6 +80,7 @@ type gateway struct {
 	users   userpb.UserServiceClient
 	streams demopb.StreamServiceClient
 	admin   actionpb.ZITADELActionsClient
+	own     gatewaypb.GatewayServiceClient
 }
 
 // start runs a gateway until the test ends or stop is called.
@@ -96,6 +99,7 @@ func start(t *testing.T, c *config.Config) *gateway {
 	g.users = userpb.NewUserServiceClient(proxyConn)
 	g.streams = demopb.NewStreamServiceClient(proxyConn)
 	g.admin = actionpb.NewZITADELActionsClient(adminConn)
+	g.own = gatewaypb.NewGatewayServiceClient(adminConn)
 	return g
 }
 

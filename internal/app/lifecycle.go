@@ -72,6 +72,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.assemble(); err != nil {
 		return err
 	}
+	a.kill.look()
 	a.serve(a.ops, newServer(a.opsHandler(), nil, a.logger))
 
 	a.replica.Subscribe(a.configurator.adopt)
@@ -99,7 +100,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-// learn takes the schema that is on disk and begins to follow the upstream's.
+// learn takes the schema that is on disk and begins to follow the upstream's,
+// and the kill file.
 func (a *App) learn(ctx context.Context) error {
 	if err := a.learner.Load(); err != nil {
 		if a.config.Upstream.Schema.Source == "descriptor_set" {
@@ -108,6 +110,7 @@ func (a *App) learn(ctx context.Context) error {
 		a.logger.Warn("the schema on disk cannot be used", "error", err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.background.Go(func() { a.kill.watch(run) })
 	a.background.Go(func() {
 		if err := a.learner.Run(run); err != nil {
 			a.fail(fmt.Errorf("learn the schema: %w", err))

@@ -44,6 +44,9 @@ func (a *App) Readiness() Readiness {
 		case !a.replica.Up():
 			r.Warnings = append(r.Warnings, "the store cannot be reached: the last known configuration is served, changes are refused")
 		}
+		if !a.configurator.dispatching() {
+			r.Warnings = append(r.Warnings, "dispatch is switched off: no execution fires")
+		}
 		if a.learner.Current() == nil {
 			r.Warnings = append(r.Warnings, "the schema of the upstream is not known")
 		}
@@ -54,7 +57,7 @@ func (a *App) Readiness() Readiness {
 
 // snapshotInUse says which configuration is in use.
 func (a *App) snapshotInUse() (generation uint64, builtAt time.Time, ok bool) {
-	s := a.configurator.snapshot()
+	s := a.configurator.loaded()
 	if s == nil {
 		return 0, time.Time{}, false
 	}

@@ -160,7 +160,7 @@ func (c *checker) admin() {
 		}
 		c.token(at, t, i, values)
 		if len(t.Permissions) == 0 {
-			c.fault(at+".permissions", "no permission is given, so the token could do nothing", `write ["action.*", "execution.*"] for all of them`)
+			c.fault(at+".permissions", "no permission is given, so the token could do nothing", `write ["action.*", "execution.*", "gateway.*"] for all of them`)
 		}
 		for j, p := range t.Permissions {
 			if !permission.MatchString(p) {

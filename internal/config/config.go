@@ -54,6 +54,9 @@ type Proxy struct {
 	// TrustedProxies are addresses and CIDR ranges whose X-Forwarded-* and
 	// Forwarded headers are believed.
 	TrustedProxies []string `key:"trusted_proxies"`
+	// KillFile switches dispatch off on this gateway while it exists. Empty: no
+	// file does.
+	KillFile string `key:"kill_file"`
 	CORS           CORS     `key:"cors"`
 }
 

@@ -126,7 +126,7 @@ func TestFaults(t *testing.T) {
 		{"text for a fraction", "targetclient:\n  breaker:\n    failure_ratio: half\n",
 			"config.yaml:3: targetclient.breaker.failure_ratio: expected a number, found a string; write a number like 0.5"},
 		{"text for a section", "proxy: 127.0.0.1:8080\n",
-			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, method_max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, cors"},
+			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, method_max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, kill_file, cors"},
 		{"text for a list", "targetclient:\n  deny_list: localhost\n",
 			"config.yaml:2: targetclient.deny_list: expected a list, found a string; write [a, b] or one \"- a\" on each line"},
 		{"text for a map", "upstream:\n  rest_base_paths: /admin\n",
@@ -204,7 +204,7 @@ func TestFaults(t *testing.T) {
 		{"a token without anything", "admin:\n  tokens:\n    - {}\n",
 			"config.yaml:3: admin.tokens[0].name: empty; name the caller; the name stands in the audit log\n" +
 				"config.yaml:3: admin.tokens[0].token: no token is given; write token or token_file\n" +
-				"config.yaml:3: admin.tokens[0].permissions: no permission is given, so the token could do nothing; write [\"action.*\", \"execution.*\"] for all of them"},
+				"config.yaml:3: admin.tokens[0].permissions: no permission is given, so the token could do nothing; write [\"action.*\", \"execution.*\", \"gateway.*\"] for all of them"},
 		{"tokens alike", "admin:\n  tokens:\n    - {name: a, token: hush, permissions: [action.*]}\n    - {name: a, token: hush, permissions: [\"Action.*\"]}\n",
 			"config.yaml:4: admin.tokens[1].name: \"a\" is already the name of admin.tokens[0]; give each token a name of its own\n" +
 				"config.yaml:4: admin.tokens[1].token: the same token as admin.tokens[0]; give each caller a token of its own\n" +
@@ -322,7 +322,7 @@ func TestFaultsInTheEnvironmentNameTheVariable(t *testing.T) {
 		{"EXECGATE_ADMIN_TOKENS=hush", `EXECGATE_ADMIN_TOKENS: admin.tokens: expected a list, found a string; write [a, b] or one "- a" on each line`},
 		{"EXECGATE_ADMIN_TOKENS=[{name: a, tokn: hush}]", "EXECGATE_ADMIN_TOKENS: admin.tokens[0].tokn: unknown key; did you mean token?\n" +
 			"EXECGATE_ADMIN_TOKENS: admin.tokens[0].token: no token is given; write token or token_file\n" +
-			`EXECGATE_ADMIN_TOKENS: admin.tokens[0].permissions: no permission is given, so the token could do nothing; write ["action.*", "execution.*"] for all of them`},
+			`EXECGATE_ADMIN_TOKENS: admin.tokens[0].permissions: no permission is given, so the token could do nothing; write ["action.*", "execution.*", "gateway.*"] for all of them`},
 		{"EXECGATE_ADMIN_LISTEN=:8081", "EXECGATE_ADMIN_LISTEN: admin.listen: :8081 can be reached from other machines, and admin.tokens is empty: anybody there could change targets and executions; add a token, or listen on 127.0.0.1"},
 	} {
 		_, got := load(t, "", tc.variable)

@@ -13,6 +13,7 @@ func Default() *Config {
 			MaxMessageBytes: 20 << 20,
 			ChainTimeout:    30 * time.Second,
 			DrainTimeout:    30 * time.Second,
+			KillFile:        "data/execgate.kill",
 		},
 		Upstream: Upstream{
 			URL: "http://127.0.0.1:9080",

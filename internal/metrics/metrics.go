@@ -28,6 +28,8 @@ type Metrics struct {
 	callTimes   *histograms
 	unevaluated *counters[unevaluatedKey]
 	dropped     *counters[string]
+	shadow      *counters[shadowKey]
+	suppressed  prometheus.Counter
 	admin       *counters[adminKey]
 	known       known
 }
@@ -37,6 +39,7 @@ type (
 	matchedKey     struct{ phase, execution string }
 	callKey        struct{ target, outcome string }
 	unevaluatedKey struct{ phase, reason string }
+	shadowKey      struct{ execution, outcome string }
 	adminKey       struct{ method, code string }
 )
 
@@ -103,6 +106,16 @@ func New(build Build) *Metrics {
 		m.dropped.get(reason)
 	}
 
+	m.shadow = newCounters(m.registry, "execgate_shadow_total",
+		"Runs of executions in shadow mode, by execution and by what they would have done: changed, interrupted, unchanged.",
+		[]string{"execution", "outcome"},
+		func(k shadowKey) []string { return []string{k.execution, k.outcome} })
+	m.suppressed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "execgate_interrupts_suppressed_total",
+		Help: "Interruptions that did not happen because the method is protected.",
+	})
+	m.registry.MustRegister(m.suppressed)
+
 	m.admin = newCounters(m.registry, "execgate_admin_requests_total",
 		"Calls of the admin API, by method and code.",
 		[]string{"method", "code"},
@@ -160,6 +173,18 @@ func (m *Metrics) TargetCall(target, outcome string, d time.Duration) {
 // AsyncDropped counts an asynchronous delivery that was given up.
 func (m *Metrics) AsyncDropped(reason string) { m.dropped.get(reason).Inc() }
 
+// ShadowRun counts a run of an execution in shadow mode by its outcome:
+// "changed", "interrupted" or "unchanged".
+func (m *Metrics) ShadowRun(execution, outcome string) {
+	if m.known.execution(execution) {
+		m.shadow.get(shadowKey{execution, outcome}).Inc()
+	}
+}
+
+// InterruptSuppressed counts an interruption that a protected method was
+// spared.
+func (m *Metrics) InterruptSuppressed() { m.suppressed.Inc() }
+
 // maxAdminSeries bounds the series of admin calls, should a method be made up
 // by a caller.
 const maxAdminSeries = 1000
@@ -180,4 +205,5 @@ func (m *Metrics) Retain(targets, executions map[string]struct{}) {
 	m.calls.retain(func(k callKey) bool { return m.known.target(k.target) })
 	m.callTimes.retain(m.known.target)
 	m.matched.retain(func(k matchedKey) bool { return m.known.execution(k.execution) })
+	m.shadow.retain(func(k shadowKey) bool { return m.known.execution(k.execution) })
 }

@@ -63,6 +63,7 @@ func TestNamesAndLabels(t *testing.T) {
 		StoreUp:         func() bool { return true },
 		Snapshot:        func() (uint64, time.Time, bool) { return 7, time.Now(), true },
 		SnapshotRefused: func() bool { return true },
+		Dispatching:     func() bool { return true },
 		SchemaLoaded:    func() bool { return false },
 		AsyncPending:    func() int { return 4 },
 		Breakers: func(yield func(string, int)) {

@@ -17,6 +17,8 @@ type Sources struct {
 	// SnapshotRefused says whether the newest configuration of the store cannot
 	// be used, so that the one before is kept.
 	SnapshotRefused func() bool
+	// Dispatching says whether executions can fire: no switch is off.
+	Dispatching func() bool
 	// SchemaLoaded says whether the upstream's schema is known.
 	SchemaLoaded func() bool
 	// AsyncPending counts the asynchronous deliveries that wait or run.
@@ -38,6 +40,8 @@ var (
 		"Time since the configuration in use was built.", nil, nil)
 	refusedDesc = prometheus.NewDesc("execgate_snapshot_refused",
 		"1 while the newest configuration of the store cannot be used and the one before is kept.", nil, nil)
+	dispatchDesc = prometheus.NewDesc("execgate_dispatch_enabled",
+		"1 while executions can fire, 0 while a switch or the kill file keeps them off.", nil, nil)
 	schemaDesc = prometheus.NewDesc("execgate_schema_loaded",
 		"1 when the upstream's schema is known.", nil, nil)
 	pendingDesc = prometheus.NewDesc("execgate_async_pending",
@@ -53,7 +57,7 @@ var _ prometheus.Collector = (*states)(nil)
 
 // Describe lists the series.
 func (c *states) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storeUpDesc, generationDesc, ageDesc, refusedDesc, schemaDesc, pendingDesc, breakerDesc} {
+	for _, d := range []*prometheus.Desc{storeUpDesc, generationDesc, ageDesc, refusedDesc, dispatchDesc, schemaDesc, pendingDesc, breakerDesc} {
 		out <- d
 	}
 }
@@ -65,6 +69,7 @@ func (c *states) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(storeUpDesc, number(c.s.StoreUp()))
 	gauge(refusedDesc, number(c.s.SnapshotRefused()))
+	gauge(dispatchDesc, number(c.s.Dispatching()))
 	gauge(schemaDesc, number(c.s.SchemaLoaded()))
 	gauge(pendingDesc, float64(c.s.AsyncPending()))
 	generation, builtAt, ok := c.s.Snapshot()
