@@ -154,6 +154,13 @@ func noSchemaError() *callError {
 	return &callError{code: codes.Unavailable, message: "schema of the upstream is not known", outcome: reasonNoSchema}
 }
 
+// ambiguousError: the request means one method to some servers and another to others, and something may veto it.
+func ambiguousError() *callError {
+	return &callError{
+		code: codes.InvalidArgument, message: "request can be read as a call of more than one method", outcome: outcomeRefused,
+	}
+}
+
 // Reasons why a matched message was not evaluated: D-60.
 const (
 	reasonNoSchema    = "no_schema"
@@ -288,6 +295,34 @@ func httpStatus(code codes.Code) int {
 		return http.StatusGatewayTimeout
 	default:
 		return http.StatusInternalServerError
+	}
+}
+
+// statusToCode is how an answer over HTTP is read that does not say its gRPC code: httpStatus the other way round.
+func statusToCode(status int) codes.Code {
+	switch status {
+	case http.StatusBadRequest:
+		return codes.InvalidArgument
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case http.StatusForbidden:
+		return codes.PermissionDenied
+	case http.StatusNotFound:
+		return codes.NotFound
+	case http.StatusConflict:
+		return codes.AlreadyExists
+	case http.StatusTooManyRequests:
+		return codes.ResourceExhausted
+	case statusClientClosedRequest:
+		return codes.Canceled
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return codes.Unimplemented
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return codes.Unavailable
+	case http.StatusGatewayTimeout:
+		return codes.DeadlineExceeded
+	default:
+		return codes.Unknown
 	}
 }
 

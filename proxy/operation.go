@@ -34,6 +34,13 @@ type operation struct {
 	// What fires. Both nil: the bytes stream through.
 	request, response *dispatcher.Plan
 
+	// For REST: where in the HTTP call the message is, and the messages in that form.
+	route     schema.RouteMatch
+	formQuery bool             // the body is a form, which the upstream takes for a query
+	others    []*schema.Method // what the request might mean to other servers
+	restIn    *schema.RESTRequest
+	restOut   *schema.RESTResponse
+
 	// The messages of a matched call.
 	in, out *schema.Message
 	head    []byte // what was read of the request body

@@ -172,6 +172,11 @@ func (p *Proxy) decide(op *operation) *callError {
 	if refusal := held(snapshot, known); refusal != nil {
 		return refusal
 	}
+	if len(op.others) > 0 {
+		if refusal := matchOthers(op, snapshot); refusal != nil {
+			return refusal
+		}
+	}
 	if op.fullMethod == "" {
 		return nil
 	}

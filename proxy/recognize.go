@@ -148,6 +148,9 @@ func badRequest(message string) *callError {
 func (p *Proxy) identify(op *operation, known *schema.Schema) {
 	if op.protocol == protocolHTTP && op.fullMethod == "" {
 		recognizeConnect(op, known)
+		if op.method == nil && known != nil {
+			recognizeREST(op, known)
+		}
 		return
 	}
 	if known == nil {
@@ -159,6 +162,9 @@ func (p *Proxy) identify(op *operation, known *schema.Schema) {
 		if m := known.Method(lastSegments(op.fullMethod)); m != nil {
 			op.method, op.fullMethod = m, m.FullMethod
 		}
+	}
+	if op.method == nil {
+		noteREST(op, known)
 	}
 }
 
@@ -185,6 +191,9 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 		return nil
 	}
 	m := op.method
+	if op.protocol == protocolREST && m != nil && !m.ServerStreaming && !m.ClientStreaming {
+		op.upgrade = "" // A single answer needs no other protocol.
+	}
 	if op.upgrade != "" {
 		return p.matchWebSocket(op, request, response)
 	}
