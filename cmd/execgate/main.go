@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/execgate/execgate/internal/cli"
 	"github.com/execgate/execgate/internal/config"
 )
 
@@ -40,11 +41,15 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var failure *failure
+	var refused *cli.Failure
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &failure):
 		report(stderr, failure.err)
+		return exitFailed
+	case errors.As(err, &refused):
+		report(stderr, err)
 		return exitFailed
 	default:
 		// Whatever no command said itself is about its arguments.
@@ -94,9 +99,8 @@ matches are shown to its targets over HTTP, which may rewrite or refuse them;
 all others pass through untouched.
 
 Exit codes: 0 done, 1 failed, 2 usage.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	root.AddCommand(
 		newServe(environ),
@@ -106,6 +110,8 @@ Exit codes: 0 done, 1 failed, 2 usage.`,
 		newDemo(),
 		newVersion(),
 	)
+	root.AddGroup(cli.Group)
+	root.AddCommand(cli.Commands(environ)...)
 	return root
 }
 
