@@ -1,0 +1,5 @@
+package queue_test
+
+const childEnv = "EXECGATE_QUEUE_TEST_CHILD"
+
+func crashChild(string) {}
