@@ -132,7 +132,7 @@ func (g *guard) admit(ctx context.Context, in incoming) (Caller, error) {
 	if g.auth.open() && foreignSite(in) {
 		return Caller{}, errForeignSite
 	}
-	caller, err := g.auth.caller(ctx, in.authorization, in.address)
+	caller, err := g.auth.identify(ctx, in)
 	if err != nil {
 		return Caller{}, err
 	}

@@ -34,11 +34,14 @@ type Options struct {
 	EventTypes func() (types []string, known bool)
 	// CheckURL refuses URLs that targets may not have; it may resolve names. Nil: none is refused.
 	CheckURL func(ctx context.Context, url string) error
-	// Tokens are the static bearer tokens. Without these and Authenticators everybody may do everything: the listener
-	// must then be on loopback only, and calls that a browser makes for another site are refused.
+	// Tokens are the static bearer tokens. Without these, Authenticators and ClientCertificates everybody may do
+	// everything: the listener must then be on loopback only, and calls that a browser makes for another site are refused.
 	Tokens []Token
 	// Authenticators are asked, in order, after Tokens.
 	Authenticators []Authenticator
+	// ClientCertificates are callers that need no token: who sends none is the first of them that the certificate of the
+	// connection matches. The listener has to verify certificates.
+	ClientCertificates []ClientCertificate
 	// ActionsDisabled is the feature flag of v3alpha turned off: its methods are refused. Executions keep running.
 	ActionsDisabled bool
 	// Gateway is what execgate.v1.GatewayService needs beside the store.
@@ -87,7 +90,7 @@ func New(o Options) (*Server, error) {
 		checkURL:   o.CheckURL,
 		limits:     o.Limits.withDefaults(),
 	}
-	auth := &authentication{failures: newFailureLimit(o.Now)}
+	auth := &authentication{failures: newFailureLimit(o.Now), certificates: o.ClientCertificates}
 	if len(o.Tokens) > 0 {
 		auth.authenticators = append(auth.authenticators, staticTokens(o.Tokens))
 	}
@@ -121,7 +124,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.handler = s.routes(rest, v3, v2, own)
+	s.handler = withClientCertificate(s.routes(rest, v3, v2, own))
 	return s, nil
 }
 
@@ -136,6 +139,11 @@ func (o *Options) complete() error {
 	for _, t := range o.Tokens {
 		if t.Name == "" || t.SHA256 == [len(t.SHA256)]byte{} || t.SHA256 == HashToken("") {
 			return fmt.Errorf("admin: token %q: name and token are required", t.Name)
+		}
+	}
+	for i := range o.ClientCertificates {
+		if err := o.ClientCertificates[i].check(); err != nil {
+			return err
 		}
 	}
 	if o.Schema == nil {
