@@ -59,6 +59,10 @@ generate: buf-tools ## generate gen/ from proto/
 checkgenerate: buf-tools ## prove that gen/ is what proto/ says
 	@scripts/checkgenerate.sh
 
+.PHONY: crash
+crash: ## kill -9 gateways and Redis in the middle of 100,000 deliveries
+	EXECGATE_QUEUE_CRASH_DELIVERIES=100000 go test ./queue -run TestCrash -count 1 -v -timeout 20m
+
 .PHONY: golden
 golden: ## write the golden files of the tests anew
 	@for package in $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
