@@ -16,6 +16,8 @@ func main() {
 	}
 	var err error
 	switch os.Args[1] {
+	case "canned":
+		err = canned()
 	case "upstream":
 		err = upstream()
 	case "engine":

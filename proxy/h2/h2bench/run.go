@@ -1,3 +1,123 @@
 package main
 
-func run([]string) error { return nil }
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// process is a server in a process of its own.
+type process struct {
+	name    string
+	address string
+	cmd     *exec.Cmd
+}
+
+func start(name string, args ...string) (*process, error) {
+	p := &process{name: name, cmd: exec.Command(os.Args[0], args...)} //nolint:gosec // G204: ourselves.
+	p.cmd.Stderr = os.Stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	var said struct{ Address string }
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &said)
+	}
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p.address = said.Address
+	return p, nil
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// cpu is the processor time that the process has used.
+func (p *process) cpu() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	f := strings.Fields(rest)
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	rounds := flags.Int("rounds", 3, "rounds, interleaved")
+	d := flags.Duration("d", 2*time.Second, "length of one measurement")
+	only := flags.String("only", "", "measure this one only")
+	s := scenario{}
+	flags.IntVar(&s.conns, "c", 4, "connections")
+	flags.IntVar(&s.streams, "s", 16, "streams per connection")
+	flags.IntVar(&s.size, "n", 200, "bytes per message")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	up, err := start("direct", "canned")
+	if err != nil {
+		return err
+	}
+	defer up.stop()
+	peers := []*process{up}
+	for _, name := range []string{"engine", "reverse"} {
+		if *only != "" && *only != name {
+			continue
+		}
+		p, err := start(name, name, up.address)
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		peers = append(peers, p)
+	}
+	type row struct {
+		rate, cpu []float64
+		p50, p99  []time.Duration
+	}
+	rows := make([]row, len(peers))
+	for range *rounds {
+		for i, p := range peers {
+			before := p.cpu()
+			r, err := load(p.address, s, *d)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			used := p.cpu() - before
+			rows[i].rate = append(rows[i].rate, float64(r.calls)/r.took.Seconds())
+			rows[i].cpu = append(rows[i].cpu, float64(used.Nanoseconds())/1e3/float64(r.calls))
+			rows[i].p50 = append(rows[i].p50, r.latencies[len(r.latencies)/2])
+			rows[i].p99 = append(rows[i].p99, r.latencies[len(r.latencies)*99/100])
+		}
+	}
+	fmt.Printf("unary %s, %d rounds of %v, medians\n%-10s %12s %14s %10s %10s\n", s, *rounds, *d, "", "calls/s", "CPU us/call", "p50", "p99")
+	for i, p := range peers {
+		fmt.Printf("%-10s %12.0f %14.2f %10v %10v\n", p.name, median(rows[i].rate), median(rows[i].cpu),
+			median(rows[i].p50).Round(time.Microsecond), median(rows[i].p99).Round(time.Microsecond))
+	}
+	return nil
+}
+
+func median[T float64 | time.Duration](v []T) T {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
