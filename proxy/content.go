@@ -134,7 +134,7 @@ func setResponseBody(res *http.Response, body []byte) {
 	res.ContentLength = int64(len(body))
 	res.Header[headerContentLength] = []string{strconv.Itoa(len(body))}
 	dropDigests(res.Header)
-	for _, name := range [...]string{"Etag", "Accept-Ranges"} {
+	for _, name := range [...]string{"Etag", "Last-Modified", "Accept-Ranges"} {
 		delete(res.Header, name) // They speak of what the upstream made, byte for byte.
 	}
 }
