@@ -113,6 +113,10 @@ func (p *Proxy) deliver(op *operation, res *http.Response) {
 		return
 	}
 	if op.lateTrailers && !statusCanFollow(op, res) {
+		if op.webWriter == nil {
+			p.fail(op, upstreamError(op.ctx, errNotGRPC, nil))
+			return
+		}
 		op.bypassWrapper()
 	}
 	if op.edge != nil {

@@ -56,6 +56,10 @@ type webOperation struct{}
 func (p *Proxy) newWebWrapper() *grpcweb.WrappedGrpcServer {
 	return grpcweb.WrapHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		op := r.Context().Value(webOperation{}).(*operation)
+		if e, ok := op.edge.(grpcWebSocketEdge); ok {
+			e.inner(p, op, w, r)
+			return
+		}
 		op.w, op.r = w, r
 		op.needsHTTP2, op.lateTrailers = true, true
 		op.head, op.whole = op.frame.raw, true
@@ -247,17 +251,4 @@ func responseWebContentType(r *http.Request) string {
 		contentType = contentType[:i]
 	}
 	return strings.ToLower(contentType)
-}
-
-// grpcWebSocket reports whether an upgrade would carry gRPC-Web calls, which nobody could look into.
-func grpcWebSocket(op *operation) bool {
-	return op.upgrade != "" && hasToken(op.r.Header["Sec-Websocket-Protocol"], "grpc-websockets")
-}
-
-// webSocketError is for such an upgrade to a method on which something may veto.
-func webSocketError() *callError {
-	return &callError{
-		code: codes.Unimplemented, message: "gRPC-Web over WebSocket is not supported for this method",
-		httpStatus: http.StatusForbidden, outcome: outcomeRefused,
-	}
 }

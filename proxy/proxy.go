@@ -46,6 +46,9 @@ type Options struct {
 	// TrustedProxies are the addresses and CIDRs whose X-Forwarded and Forwarded headers are believed.
 	TrustedProxies []string
 	CORS           CORSOptions
+	// GRPCWebSockets makes the gateway serve gRPC-Web over WebSocket (the subprotocol "grpc-websockets"). Otherwise such
+	// upgrades pass to the upstream, except to methods on which something may veto: there they are refused.
+	GRPCWebSockets bool
 	// Observer is told about requests; nil: nobody is.
 	Observer Observer
 	// Logger gets one line per matched call; nil: nothing is logged.
@@ -63,6 +66,7 @@ type Proxy struct {
 	limits     map[string]int64
 	trust      trust
 	cors       cors
+	webSockets bool
 	observer   Observer
 	logger     *slog.Logger
 
@@ -96,6 +100,7 @@ func New(o Options) (*Proxy, error) {
 		limits:     o.MethodMaxMessageBytes,
 		trust:      trusted,
 		cors:       newCORS(o.CORS),
+		webSockets: o.GRPCWebSockets,
 		observer:   o.Observer,
 		logger:     o.Logger,
 	}
@@ -152,7 +157,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case op.started: // Answered already: a preflight.
-	case op.request == nil && op.response == nil:
+	case op.request == nil && op.response == nil && !op.ended():
 		p.passThrough(op)
 	default:
 		op.edge.serve(p, op)
@@ -161,7 +166,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // decide finds out what a request is and what fires, on its headers alone. The error refuses it.
 func (p *Proxy) decide(op *operation) *callError {
-	if refusal := recognize(op); refusal != nil {
+	if refusal := p.recognize(op); refusal != nil {
 		return refusal
 	}
 	if p.cors.preflight(op) {

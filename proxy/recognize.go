@@ -98,7 +98,7 @@ func websocketUpgrade(r *http.Request) string {
 }
 
 // recognize refuses what cannot be forwarded as it is, and notes what the headers say of the protocol.
-func recognize(op *operation) *callError {
+func (p *Proxy) recognize(op *operation) *callError {
 	r := op.r
 	if r.Method == http.MethodConnect {
 		return &callError{
@@ -115,8 +115,11 @@ func recognize(op *operation) *callError {
 	}
 	op.kind = kind
 	op.upgrade = websocketUpgrade(r)
-	if grpcWebSocket(op) {
+	if isWebSocketCall(op) {
 		op.fullMethod = r.URL.Path
+		if p.webSockets {
+			op.protocol, op.edge = protocolGRPCWeb, grpcWebSocketEdge{}
+		}
 		return nil
 	}
 	switch kind {
@@ -194,7 +197,7 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 	if op.protocol == protocolREST && m != nil && !m.ServerStreaming && !m.ClientStreaming {
 		op.upgrade = "" // A single answer needs no other protocol.
 	}
-	if op.upgrade != "" {
+	if op.upgrade != "" && !op.ended() {
 		return p.matchWebSocket(op, request, response)
 	}
 	if m == nil {

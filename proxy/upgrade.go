@@ -14,23 +14,16 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// tunnels are the connections that were switched to another protocol. The HTTP server no longer knows them.
+// tunnels are the connections that were switched to another protocol, by how to cut them. The HTTP server no longer
+// knows them.
 type tunnels struct {
 	mu     sync.Mutex
 	open   map[*tunnel]struct{}
 	closed bool
 }
 
-// tunnel is one of them: both ends.
-type tunnel struct {
-	client   net.Conn
-	upstream io.ReadWriteCloser
-}
-
-func (t *tunnel) close() {
-	_ = t.client.Close()
-	_ = t.upstream.Close()
-}
+// tunnel is one of them.
+type tunnel struct{ cut func() }
 
 func (ts *tunnels) add(t *tunnel) bool {
 	ts.mu.Lock()
@@ -57,7 +50,7 @@ func (ts *tunnels) cut() {
 	defer ts.mu.Unlock()
 	ts.closed = true
 	for t := range ts.open {
-		t.close()
+		t.cut()
 	}
 }
 
@@ -77,8 +70,8 @@ func (p *Proxy) tunnel(op *operation, res *http.Response) {
 		p.fail(op, internalError(fmt.Errorf("take over the connection: %w", err)))
 		return
 	}
-	t := &tunnel{client: conn, upstream: back}
-	defer t.close()
+	t := &tunnel{cut: func() { _, _ = conn.Close(), back.Close() }}
+	defer t.cut()
 	if !p.tunnels.add(t) {
 		return
 	}
