@@ -185,6 +185,19 @@ func (g *gateway) onResponse(method string, targets ...string) {
 	}}}, targets)
 }
 
+// onService is the request phase of a whole service, onAll that of every method.
+func onService(service string) *actionpb.Condition {
+	return &actionpb.Condition{ConditionType: &actionpb.Condition_Request{Request: &actionpb.RequestExecution{
+		Condition: &actionpb.RequestExecution_Service{Service: service},
+	}}}
+}
+
+func onAll() *actionpb.Condition {
+	return &actionpb.Condition{ConditionType: &actionpb.Condition_Request{Request: &actionpb.RequestExecution{
+		Condition: &actionpb.RequestExecution_All{All: true},
+	}}}
+}
+
 func (g *gateway) put(condition *actionpb.Condition, targets []string) {
 	g.t.Helper()
 	_, err := g.admin.PutExecution(g.t.Context(), &actionpb.PutExecutionRequest{
