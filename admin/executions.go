@@ -68,28 +68,36 @@ func (c *core) putExecution(ctx context.Context, action string, p put) (putResul
 		if err := checkReferences(s, cond, p.targets, includes); err != nil {
 			return nil, err
 		}
-		e := &store.Execution{ID: id}
 		items := changes{}
-		switch gone := s.ExecutionTombstone(id); {
-		case before != nil:
-			*e = *before
-			e.ChangedAt = c.changeTime(before.ChangedAt)
-		case gone != nil:
-			e.Sequence = gone.Sequence
-			e.CreatedAt = c.changeTime(gone.DeletedAt)
-			e.ChangedAt = e.CreatedAt
-			items.remove(s, store.KindExecutionTombstone, id)
-		default:
-			e.CreatedAt = c.changeTime(s.Time())
-			e.ChangedAt = e.CreatedAt
-		}
-		e.Sequence++
+		e := c.preparePut(s, id, &items)
 		e.Targets, e.Includes = p.targets, includes
 		items.add(e.Item())
 		result = putResult{execution: e, created: before == nil}
 		return items.done()
 	})
 	return result, err
+}
+
+// preparePut returns the record that an execution is put as, all but its lists. What is remembered of an earlier one of
+// the condition is then forgotten, and its sequence goes on.
+func (c *core) preparePut(s *store.State, id string, items *changes) *store.Execution {
+	e := &store.Execution{ID: id}
+	before, gone := s.Execution(id), s.ExecutionTombstone(id)
+	switch {
+	case before != nil:
+		*e = *before
+		e.ChangedAt = c.changeTime(before.ChangedAt)
+	case gone != nil:
+		e.Sequence = gone.Sequence
+		e.CreatedAt = c.changeTime(gone.DeletedAt)
+		e.ChangedAt = e.CreatedAt
+		items.remove(s, store.KindExecutionTombstone, id)
+	default:
+		e.CreatedAt = c.changeTime(s.Time())
+		e.ChangedAt = e.CreatedAt
+	}
+	e.Sequence++
+	return e
 }
 
 // checkReferences refuses lists that name what is not there, or that include in circles or too deep.
@@ -169,13 +177,20 @@ func (c *core) deleteExecution(ctx context.Context, rawID string) (*store.Tombst
 		if e == nil {
 			return nil, errExecutionGone
 		}
-		deleted = &store.Tombstone{ID: id, Sequence: e.Sequence + 1, DeletedAt: c.changeTime(e.ChangedAt)}
-		items := changes{items: []store.Item{store.Absent(store.KindExecution, id)}}
-		items.add(deleted.ExecutionItem())
-		items.remove(s, store.KindExecutionPolicy, id)
+		items := changes{}
+		deleted = c.buryExecution(s, e, &items)
 		return items.done()
 	})
 	return deleted, err
+}
+
+// buryExecution removes an execution and its policy, and returns what is remembered of it.
+func (c *core) buryExecution(s *store.State, e *store.Execution, items *changes) *store.Tombstone {
+	grave := &store.Tombstone{ID: e.ID, Sequence: e.Sequence + 1, DeletedAt: c.changeTime(e.ChangedAt)}
+	items.remove(s, store.KindExecution, e.ID)
+	items.add(grave.ExecutionItem())
+	items.remove(s, store.KindExecutionPolicy, e.ID)
+	return grave
 }
 
 // executionID returns the one form of an execution id that a caller may write in several.

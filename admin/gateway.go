@@ -36,6 +36,8 @@ type GatewayOptions struct {
 	LastRun func(execution string) (LastRun, bool)
 	// TestFire calls the targets of an execution. Nil: test-fire is refused. An *[Error] is told to the caller.
 	TestFire func(ctx context.Context, t TestFire) (TestFireResult, error)
+	// Places are where Export writes to and Import reads from, besides the call itself. Nil: those are refused.
+	Places Places
 }
 
 // History is the log of accepted changes. Every store.Store is one.
@@ -110,11 +112,12 @@ var (
 type gateway struct {
 	gatewaypb.UnsafeGatewayServiceServer
 
-	core *core
-	o    GatewayOptions
+	core     *core
+	instance string
+	o        GatewayOptions
 }
 
-func newGateway(c *core, o GatewayOptions) *gateway {
+func newGateway(c *core, instance string, o GatewayOptions) *gateway {
 	if o.Upstream == nil {
 		o.Upstream = func() *schema.Schema { return nil }
 	}
@@ -127,7 +130,7 @@ func newGateway(c *core, o GatewayOptions) *gateway {
 	if o.LastRun == nil {
 		o.LastRun = func(string) (LastRun, bool) { return LastRun{}, false }
 	}
-	return &gateway{core: c, o: o}
+	return &gateway{core: c, instance: instance, o: o}
 }
 
 func init() {

@@ -67,6 +67,7 @@ type Observer interface {
 // Server is the admin API. Make one with [New].
 type Server struct {
 	guard   *guard
+	gateway *gateway
 	grpc    *grpc.Server
 	health  *health.Server
 	handler http.Handler
@@ -107,7 +108,8 @@ func New(o Options) (*Server, error) {
 		grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(int(o.MaxBodyBytes)),
 	)
-	v3, v2, own := &v3alpha{core: c, instance: o.InstanceID}, &v2{core: c}, newGateway(c, o.Gateway)
+	v3, v2, own := &v3alpha{core: c, instance: o.InstanceID}, &v2{core: c}, newGateway(c, o.InstanceID, o.Gateway)
+	s.gateway = own
 	local := newLoopback(s.unary)
 	for _, registrar := range []grpc.ServiceRegistrar{s.grpc, local} {
 		actionv3.RegisterZITADELActionsServer(registrar, v3)

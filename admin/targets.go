@@ -90,10 +90,8 @@ func (c *core) deleteTarget(ctx context.Context, id string) (deleted *store.Tomb
 			deleted, found = s.TargetTombstone(id), false
 			return nil, nil
 		}
-		deleted, found = &store.Tombstone{ID: id, Sequence: t.Sequence + 1, DeletedAt: c.changeTime(t.ChangedAt)}, true
-		items := changes{items: []store.Item{store.Absent(store.KindTarget, id)}}
-		items.add(deleted.TargetItem())
-		items.remove(s, store.KindTargetPolicy, id)
+		items := changes{}
+		deleted, found = c.buryTarget(s, t, &items), true
 		for _, user := range s.UsedBy(id) {
 			e := *s.Execution(user)
 			e.Targets = slices.DeleteFunc(slices.Clone(e.Targets), func(listed string) bool { return listed == id })
@@ -104,6 +102,16 @@ func (c *core) deleteTarget(ctx context.Context, id string) (deleted *store.Tomb
 		return items.done()
 	})
 	return deleted, found, err
+}
+
+// buryTarget removes a target and its policy, and returns what is remembered of it. Executions that list it are the
+// caller's to change.
+func (c *core) buryTarget(s *store.State, t *store.Target, items *changes) *store.Tombstone {
+	grave := &store.Tombstone{ID: t.ID, Sequence: t.Sequence + 1, DeletedAt: c.changeTime(t.ChangedAt)}
+	items.remove(s, store.KindTarget, t.ID)
+	items.add(grave.TargetItem())
+	items.remove(s, store.KindTargetPolicy, t.ID)
+	return grave
 }
 
 // getTarget returns a target.
