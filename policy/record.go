@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,12 @@ type unknown map[string]json.RawMessage
 // decode fills the fields of record, a pointer to a struct, and returns the others. Errors repeat no value: it may be a
 // secret.
 func decode(value []byte, record any) (unknown, error) {
+	strict := json.NewDecoder(bytes.NewReader(value))
+	strict.DisallowUnknownFields()
+	if strict.Decode(record) == nil && strict.InputOffset() == int64(len(value)) && value[0] == '{' {
+		return nil, nil // the common case, in one pass
+	}
+	reflect.ValueOf(record).Elem().SetZero()
 	if err := json.Unmarshal(value, record); err != nil {
 		var typeErr *json.UnmarshalTypeError
 		if errors.As(err, &typeErr) {

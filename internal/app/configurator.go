@@ -33,6 +33,7 @@ type configurator struct {
 
 	current atomic.Pointer[dispatcher.Snapshot]
 	config  atomic.Pointer[configuration] // that current was made of
+	checked atomic.Pointer[checked]
 
 	mu         sync.Mutex // serialises adopt
 	generation uint64
@@ -62,8 +63,25 @@ func (c *configurator) dispatching() bool {
 
 // check says why a state cannot be put to use, nil if it can.
 func (c *configurator) check(state *store.State) error {
-	_, err := configure(state, c.defaults)
+	config, err := configure(state, c.defaults)
+	if err == nil {
+		c.checked.Store(&checked{state, config})
+	}
 	return err
+}
+
+// checked is the last state that was checked: it is mostly the next to be
+// adopted.
+type checked struct {
+	state  *store.State
+	config *configuration
+}
+
+func (c *configurator) configuration(state *store.State) (*configuration, error) {
+	if last := c.checked.Swap(nil); last != nil && last.state == state {
+		return last.config, nil
+	}
+	return configure(state, c.defaults)
 }
 
 // adopt builds the snapshot of a state and swaps it in. Calls that have begun
@@ -71,7 +89,7 @@ func (c *configurator) check(state *store.State) error {
 func (c *configurator) adopt(state *store.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	config, err := configure(state, c.defaults)
+	config, err := c.configuration(state)
 	if err != nil { // check has refused it already
 		c.logger.Error("configuration refused, the one before stays in use", "revision", state.Revision(), "error", err)
 		return
