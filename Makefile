@@ -49,14 +49,15 @@ lint: bin/golangci-lint ## golangci-lint, with the arrows between packages
 	golangci-lint run ./...
 
 .PHONY: generate
-generate: buf-tools ## generate gen/ from proto/
+generate: buf-tools ## generate gen/ and the OpenAPI document from proto/
 	rm -rf dist/generated
 	buf generate -o dist/generated
 	rm -rf gen
 	mv dist/generated/gen gen
+	go generate ./admin
 
 .PHONY: checkgenerate
-checkgenerate: buf-tools ## prove that gen/ is what proto/ says
+checkgenerate: buf-tools ## prove that both are what proto/ says
 	@scripts/checkgenerate.sh
 
 .PHONY: crash

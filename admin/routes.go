@@ -22,6 +22,8 @@ func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2, own *gateway) ht
 	for _, prefix := range []string{"/resources/v3alpha", "/v2/actions", "/v1"} {
 		r.Handle(prefix+"/*", rest)
 	}
+	r.Get("/openapi.json", serveOpenAPI)
+	r.Head("/openapi.json", serveOpenAPI)
 	// An execution id takes the rest of its path, but static paths win.
 	const executions = "/resources/v3alpha/executions"
 	for _, static := range []string{"", "/_search", "/functions", "/methods", "/services"} {
