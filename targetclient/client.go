@@ -100,6 +100,12 @@ func (c *Client) use(dial func(ctx context.Context, network, addr string) (net.C
 	c.transport, c.closeIdle = t, t.CloseIdleConnections
 }
 
+// Dial connects to an address as a call to a target would: what the deny list covers is refused with an error that wraps
+// ErrDenied, judged by the actual address.
+func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return c.policy.dialer(dialTimeout)(ctx, network, address)
+}
+
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil
