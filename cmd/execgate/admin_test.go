@@ -51,6 +51,7 @@ func TestAdminScript(t *testing.T) {
 			"gateway":  sessions.gateway,
 			"receiver": sessions.receiver,
 			"shown":    shown,
+			"killed":   killed,
 		},
 	})
 }
@@ -67,7 +68,7 @@ type sessions struct {
 func (s *sessions) gateway(ts *testscript.TestScript, _ bool, args []string) {
 	dir, name := ts.Getenv("WORK"), "gateway"+strings.Join(args, "")
 	lines := []string{
-		"proxy: {listen: '127.0.0.1:0'}",
+		"proxy: {listen: '127.0.0.1:0', kill_file: '" + dir + "/" + name + ".kill'}",
 		"ops: {listen: '127.0.0.1:0'}",
 		"upstream: {url: 'http://" + s.upstream + "', schema: {cache_path: '" + dir + "/schema.binpb'}}",
 		"store: {embedded: {path: '" + dir + "/" + name + ".db'}}",
@@ -146,6 +147,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`), "TIME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDR"},
 	{regexp.MustCompile(`(signing key: |"signingKey": "|signingKey: )[\w-]+`), "${1}KEY"},
+	{regexp.MustCompile(`"0\.\d+s"`), `"SOON"`},
 	{regexp.MustCompile(`\b[\d.]+(ms|µs)\b`), "SOON"},
 }
 
@@ -174,4 +176,19 @@ func shown(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	out = strings.ReplaceAll(out, ts.Getenv("WORK"), "$WORK")
 	ts.Check(os.WriteFile(ts.MkAbs("out"), []byte(out), 0o600))
+}
+
+// killed waits until a gateway has seen its kill file, with ! until it has seen
+// that it is gone: killed execgate explain METHOD.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 500 {
+		ts.Check(ts.Exec(args[0], args[1:]...))
+		if strings.Contains(ts.ReadFile("stdout"), "note: ") != neg {
+			return
+		}
+		<-tick.C
+	}
+	ts.Fatalf("the gateway does not look at its kill file")
 }

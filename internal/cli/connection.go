@@ -98,7 +98,7 @@ func (c *client) close() { _ = c.conn.Close() }
 
 // place is where the admin API is.
 type place struct {
-	url, address string // the address is host:port
+	url, address string      // the address is host:port
 	tls          *tls.Config // nil: in the clear
 	token, from  string
 }

@@ -15,6 +15,7 @@ import (
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 	resourcev3 "github.com/execgate/execgate/gen/zitadel/resources/object/v3alpha"
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 const executionHelp = `An execution says which targets are called when. Its id is its condition:
@@ -152,7 +153,7 @@ func (s *session) explainPut(ctx context.Context, c conditions.Condition, err er
 	if oneOf(c.Value, methods) {
 		return err
 	}
-	if near := closest(c.Value, methods); near != "" {
+	if near := strictyaml.Closest(c.Value, methods); near != "" {
 		f.Hint = "did you mean " + c.Kind.String() + "/" + strings.TrimPrefix(plainText(near), "/") + "?"
 	}
 	return f

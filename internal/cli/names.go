@@ -14,6 +14,7 @@ import (
 	filterv2 "github.com/execgate/execgate/gen/zitadel/filter/v2"
 	actionv3 "github.com/execgate/execgate/gen/zitadel/resources/action/v3alpha"
 	resourcev3 "github.com/execgate/execgate/gen/zitadel/resources/object/v3alpha"
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 // pageSize is the most that the admin API returns at once.
@@ -96,7 +97,7 @@ func (c *client) unknownTarget(ctx context.Context, name string) error {
 	for _, t := range res.GetTargets() {
 		names = append(names, t.GetName())
 	}
-	if near := closest(name, names); near != "" {
+	if near := strictyaml.Closest(name, names); near != "" {
 		f.Hint = fmt.Sprintf("did you mean %s?", plainText(near))
 	}
 	return f
@@ -113,7 +114,7 @@ func (c *client) unknownExecution(ctx context.Context, id string) error {
 	for _, e := range res.GetResult() {
 		ids = append(ids, e.GetDetails().GetId())
 	}
-	if near := closest(id, ids); near != "" {
+	if near := strictyaml.Closest(id, ids); near != "" {
 		f.Hint = fmt.Sprintf("did you mean %s?", plainText(near))
 	}
 	return f
@@ -186,38 +187,4 @@ func condition(c conditions.Condition) *actionv3.Condition {
 	default:
 		return &actionv3.Condition{ConditionType: &actionv3.Condition_Function{Function: c.Value}}
 	}
-}
-
-// closest returns the candidate that was probably meant, or "".
-func closest(name string, candidates []string) string {
-	best, limit := "", len(name)/3+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(name), strings.ToLower(c), limit); d <= limit {
-			best, limit = c, d-1
-		}
-	}
-	return best
-}
-
-// distance counts the edits between a and b, or returns more than limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			before, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, before+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -211,7 +211,9 @@ func (g *grid) write(w io.Writer, none string) {
 	for _, row := range g.rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			cells[i] = cellText(cell)
+			if cells[i] = cellText(cell); g.head == nil && cell == "" {
+				cells[i] = "" // a dash says which column it is of
+			}
 		}
 		_, _ = fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}

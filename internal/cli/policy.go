@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 const policyFieldHelp = `A FIELD is named as in JSON or as in the API, with dots between levels. A VALUE
@@ -241,7 +242,7 @@ func unknownField(fields protoreflect.FieldDescriptors, name string) error {
 	for i := range fields.Len() {
 		names = append(names, string(fields.Get(i).Name()))
 	}
-	if near := closest(name, names); near != "" {
+	if near := strictyaml.Closest(name, names); near != "" {
 		return usage("there is no field %q; did you mean %s?", name, near)
 	}
 	return usage("there is no field %q; there are %s", name, strings.Join(names, ", "))
@@ -449,18 +450,27 @@ func flat(m proto.Message) map[string]string {
 		return nil
 	}
 	out := map[string]string{}
-	var walk func(prefix string, v any)
-	walk = func(prefix string, v any) {
+	var walk func(m protoreflect.MessageDescriptor, prefix string, v any)
+	walk = func(m protoreflect.MessageDescriptor, prefix string, v any) {
 		switch v := v.(type) {
 		case map[string]any:
 			for name, inner := range v {
 				path := name
 				if prefix != "" {
 					path = prefix + "." + name
-				} else if f := findField(m.ProtoReflect().Descriptor().Fields(), name); f.Enum() != nil {
-					inner = enumWord(fmt.Sprint(inner), strings.TrimSuffix(string(f.Enum().Values().Get(0).Name()), "UNSPECIFIED"))
 				}
-				walk(path, inner)
+				if m == nil || m.IsMapEntry() || findField(m.Fields(), name) == nil { // names of a map, not of fields
+					walk(nil, path, inner)
+					continue
+				}
+				f := findField(m.Fields(), name)
+				if e := f.Enum(); e != nil {
+					inner = enumWord(fmt.Sprint(inner), strings.TrimSuffix(string(e.Values().Get(0).Name()), "UNSPECIFIED"))
+				}
+				if only(m) != nil {
+					path = prefix // as assign takes it
+				}
+				walk(f.Message(), path, inner)
 			}
 		case []any:
 			var parts []string
@@ -472,6 +482,6 @@ func flat(m proto.Message) map[string]string {
 			out[prefix] = fmt.Sprint(v)
 		}
 	}
-	walk("", tree)
+	walk(m.ProtoReflect().Descriptor(), "", tree)
 	return out
 }

@@ -78,7 +78,7 @@ func (p *program) dispatchHere(cmd *cobra.Command, file string, on bool, o forma
 	if err != nil {
 		return err
 	}
-	path := killFile(cfg)
+	path := cfg.Proxy.KillFile
 	if path == "" {
 		return &Failure{errors.New("proxy.kill_file is empty: the gateway looks at no kill file"), "set it and restart the gateway"}
 	}

@@ -145,6 +145,9 @@ func writeFired(w io.Writer, res *gatewaypb.TestFireResponse) {
 		if call.GetResponse() != "" {
 			_, _ = fmt.Fprintf(w, "   response  %s\n", cellText(strings.TrimSpace(call.GetResponse())))
 		}
+		if call.GetError() != "" {
+			_, _ = fmt.Fprintf(w, "   error     %s\n", cellText(call.GetError()))
+		}
 	}
 	if len(res.GetCalls()) == 0 {
 		_, _ = fmt.Fprintln(w, "no target was called")
