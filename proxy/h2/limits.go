@@ -89,7 +89,7 @@ type Limits struct {
 	Pings Rate
 	// Empty frames: DATA, HEADERS or CONTINUATION without content that end nothing. Default 100 and 10.
 	Empty Rate
-	// WindowUpdates beyond four per DATA frame that was sent. Default 2000 and 200.
+	// WindowUpdates beyond four per DATA frame that was sent and two per stream. Default 2000 and 200.
 	WindowUpdates Rate
 	// Priorities and frames of unknown types, beyond two per stream that was opened. Default 1000 and 100.
 	Priorities Rate

@@ -18,6 +18,7 @@ func (c *conn) onRequest(id uint32, end, self bool) error {
 	}
 	c.lastID = id
 	c.guard.priorities.earn(2)
+	c.guard.windows.earn(2)
 	crowded := len(c.streams) >= c.eng.o.MaxConcurrentStreams || c.handlers >= c.eng.o.MaxConcurrentStreams
 	c.unlock(&c.wakes)
 	if crowded {
