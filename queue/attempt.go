@@ -12,6 +12,9 @@ func (q *Durable) attempt(l *Lease) {
 	r := l.Record
 	settings, why := q.admit(r.Target)
 	switch {
+	case !q.holds(l):
+		q.letGo(l)
+		return
 	case why != "":
 		q.settle(l, Verdict{Action: Release})
 		return

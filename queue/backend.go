@@ -105,6 +105,11 @@ type Lease struct {
 
 	token string    // of the backend
 	since time.Time // Now, by this process's clock
+
+	// Guarded by the mutex of the Durable that holds it.
+
+	renewed time.Time // when the last renewal that succeeded was asked for
+	lost    bool
 }
 
 // clock is the backend's time now, as far as it is known here.

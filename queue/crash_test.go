@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,6 +277,29 @@ func TestCrashEmbedded(t *testing.T) {
 	c = b.start(spec)
 	b.verdict(began, kills*crashTargets*crashConcurrency)
 	c.stop()
+}
+
+func TestFrozenGateway(t *testing.T) {
+	t.Parallel()
+	b, size := crashSetup(t)
+	server := testkit.StartRedis(t, testkit.RedisOptions{})
+	spools := t.TempDir()
+	began := time.Now()
+	one := b.start(childSpec{Redis: server.Addr, Spool: filepath.Join(spools, "one"), Enqueue: size / 5})
+	b.wait(size / 20)
+	<-one.enqueued
+	if err := one.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	two := b.start(childSpec{Redis: server.Addr, Spool: filepath.Join(spools, "two")})
+	inFlight := crashTargets * crashConcurrency
+	b.verdict(began, inFlight) // it got what the frozen one had leased
+	if err := one.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	one.stop()
+	two.stop()
+	b.verdict(began, inFlight) // what the frozen one had leased and not begun, it left alone
 }
 
 func (b *crashBundle) acceptedSoFar() int {

@@ -146,7 +146,7 @@ func (t *embeddedTx) delete(b *bolt.Bucket, bucket, key []byte) { t.fail(b.Bucke
 
 // Put implements [Inbox].
 func (e *Embedded) Put(ctx context.Context, r *Record) error {
-	if len(r.Body) > e.limits.MaxBody {
+	if len(r.Body) > e.limits.MaxBody && !r.accepted {
 		return ErrTooLarge
 	}
 	if !validID(r.ID) || r.Target == "" {

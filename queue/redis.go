@@ -212,7 +212,7 @@ func orderKeyOf(r *Record) string { return hex.EncodeToString([]byte(r.OrderKey)
 
 // Put implements [Inbox].
 func (q *Redis) Put(ctx context.Context, r *Record) error {
-	if len(r.Body) > q.limits.MaxBody {
+	if len(r.Body) > q.limits.MaxBody && !r.accepted {
 		return ErrTooLarge
 	}
 	if !validID(r.ID) || r.Target == "" {

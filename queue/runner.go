@@ -130,6 +130,7 @@ func (q *Durable) serve(t *track) {
 		}
 		q.mu.Unlock()
 		if look && want > 0 {
+			asked := time.Now()
 			got, err := q.o.Backend.Lease(q.work, t.target, want)
 			if err != nil {
 				if q.work.Err() == nil && !errors.Is(err, ErrUnavailable) {
@@ -137,7 +138,7 @@ func (q *Durable) serve(t *track) {
 				}
 				return
 			}
-			leased = append(leased, q.hold(got)...)
+			leased = append(leased, q.hold(got, asked)...)
 			if len(got) == want {
 				q.mu.Lock()
 				t.again = true
@@ -357,16 +358,27 @@ func (q *Durable) look(target string) {
 // hold makes leases be renewed until they are settled, and returns those that are
 // not held already: after the backend was away for longer than the visibility, it
 // may give us once more what we have not been able to settle.
-func (q *Durable) hold(leases []*Lease) (fresh []*Lease) {
+func (q *Durable) hold(leases []*Lease, asked time.Time) (fresh []*Lease) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range leases {
+		l.renewed = asked
 		if q.held[l.Record.ID] == nil {
 			q.held[l.Record.ID] = l
 			fresh = append(fresh, l)
 		}
 	}
 	return fresh
+}
+
+// holds says whether a lease is still ours for certain. It is not when this
+// process was stopped, or the backend away, for too long: then somebody else may
+// be at it, and an attempt that has not begun had better not begin.
+func (q *Durable) holds(l *Lease) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	visibility := q.o.Backend.Visibility()
+	return !l.lost && (visibility == 0 || time.Since(l.renewed) < visibility)
 }
 
 func (q *Durable) letGo(l *Lease) {
@@ -393,7 +405,18 @@ func (q *Durable) renew() {
 			leases = append(leases, l)
 		}
 		q.mu.Unlock()
-		lost, _ := q.o.Backend.Renew(q.calls, leases) // there are two more tries
+		asked := time.Now()
+		lost, err := q.o.Backend.Renew(q.calls, leases)
+		q.mu.Lock()
+		for _, l := range lost {
+			l.lost = true
+		}
+		if err == nil { // otherwise there are two more tries
+			for _, l := range leases {
+				l.renewed = asked
+			}
+		}
+		q.mu.Unlock()
 		for _, l := range lost {
 			q.o.Logger.Warn("a delivery took so long without an answer of the queue that another worker has it now",
 				"delivery", l.Record.ID, "target", l.Record.Target)
@@ -453,7 +476,7 @@ func (q *Durable) settle(l *Lease, v Verdict) {
 			}
 			return
 		case errors.Is(err, ErrLeaseLost):
-			q.o.Logger.Info("a delivery was settled or dropped by somebody else",
+			q.o.Logger.Debug("a delivery was settled or dropped by somebody else",
 				"delivery", l.Record.ID, "target", l.Record.Target)
 			return
 		case errors.Is(err, ErrStopped):

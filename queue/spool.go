@@ -115,7 +115,7 @@ func (s *Spool) commit(batch []*pending[func(*spoolTx) error]) {
 
 // put keeps the delivery: ErrSpoolFull, ErrTooLarge, ErrStopped.
 func (s *Spool) put(ctx context.Context, r *Record) error {
-	if len(r.Body) > s.o.MaxBody {
+	if len(r.Body) > s.o.MaxBody && !r.accepted {
 		return ErrTooLarge
 	}
 	stored := *r
