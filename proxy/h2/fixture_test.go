@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -334,4 +335,18 @@ func startWeb(t *testing.T, config *tls.Config, handler http.Handler) string {
 		<-served
 	})
 	return ln.Addr().String()
+}
+
+// dialThrough returns a gRPC connection to wherever address points at the time.
+func dialThrough(t *testing.T, address *atomic.Pointer[string]) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///anywhere", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", *address.Load())
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
