@@ -204,7 +204,7 @@ func TestExecutionPolicyBySpelling(t *testing.T) {
 			t.Errorf("PATCH %s: %+v", path, out)
 		}
 		out = f.rest("GET", "/v1/executions/"+path+"/policy", "")
-		if out.http != 200 || !strings.Contains(out.body, `"effective":{"enabled":true,"mode":"EXECUTION_MODE_SHADOW"}`) {
+		if out.http != 200 || !strings.Contains(strings.ReplaceAll(out.body, " ", ""), `"effective":{"enabled":true,"mode":"EXECUTION_MODE_SHADOW"}`) {
 			t.Errorf("GET %s: %+v", path, out)
 		}
 		out = f.rest("DELETE", "/v1/executions/"+path+"/policy?fields=mode", "")

@@ -49,10 +49,11 @@ func TestEveryProtocolTellsTheSameErrors(t *testing.T) {
 	})
 }
 
-func TestReflectionNeedsNoTokenAndKnowsBothServices(t *testing.T) {
+func TestReflectionNeedsNoTokenAndKnowsTheServices(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	want := []string{
+		"execgate.v1.GatewayService",
 		"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
 		"zitadel.action.v2.ActionService", "zitadel.resources.action.v3alpha.ZITADELActions",
 	}
@@ -74,7 +75,7 @@ func TestReflectionNeedsNoTokenAndKnowsBothServices(t *testing.T) {
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("v1: %q", got)
 	}
-	for _, symbol := range []string{"zitadel.action.v2.ActionService", "zitadel.resources.action.v3alpha.ZITADELActions", "zitadel.v1.ErrorDetail"} {
+	for _, symbol := range []string{"execgate.v1.GatewayService", "zitadel.action.v2.ActionService", "zitadel.resources.action.v3alpha.ZITADELActions", "zitadel.v1.ErrorDetail"} {
 		if err := v1.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol}}); err != nil {
 			t.Fatal(err)
 		}

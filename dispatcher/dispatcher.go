@@ -170,7 +170,7 @@ func (d *Dispatcher) begin(inv *Invocation) *Run {
 	}
 	before, err := inv.subject().JSON()
 	if err != nil {
-		return nil //nolint:nilerr // the walk ends for the same reason
+		return nil // the walk ends for the same reason
 	}
 	return &Run{Invocation: inv, Before: before}
 }
@@ -266,12 +266,9 @@ func apply(inv *Invocation, run *Run, result targetclient.Result) (changed bool,
 }
 
 func preview(inv *Invocation, run *Run, answer []byte) error {
-	after := answer
-	if p, ok := inv.subject().(Previewer); ok {
-		var err error
-		if after, err = p.Preview(answer); err != nil {
-			return err
-		}
+	after, err := previewed(inv.subject(), answer)
+	if err != nil {
+		return err
 	}
 	switch {
 	case run == nil || run.Interrupt != nil: // what follows an interruption would not have come
@@ -279,6 +276,13 @@ func preview(inv *Invocation, run *Run, answer []byte) error {
 		run.After = after
 	}
 	return nil
+}
+
+func previewed(m Message, answer []byte) ([]byte, error) {
+	if p, ok := m.(Previewer); ok {
+		return p.Preview(answer)
+	}
+	return answer, nil
 }
 
 // enqueue hands the payload over to the background. What happens to it there

@@ -57,7 +57,7 @@ type Proxy struct {
 	// KillFile switches dispatch off on this gateway while it exists. Empty: no
 	// file does.
 	KillFile string `key:"kill_file"`
-	CORS           CORS     `key:"cors"`
+	CORS     CORS   `key:"cors"`
 }
 
 // CORS lists the origins that the gateway answers preflights for. Empty:
