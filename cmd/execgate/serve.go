@@ -12,13 +12,18 @@ import (
 )
 
 func newServe(environ []string) *cobra.Command {
-	var file string
+	var file, document string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the gateway",
 		Long: `Runs the gateway until SIGTERM or Ctrl-C, then drains: /readyz answers 503 at
 once, connections are taken for proxy.drain_delay more, and what is in flight
-has proxy.drain_timeout to finish. A second signal ends it at once.`,
+has proxy.drain_timeout to finish. A second signal ends it at once.
+
+With --apply, targets and executions are brought to what a document says before
+the first call is taken, in one revision; what it does not name stays as it is.
+A faulty document ends the start. With Redis away the gateway starts on its last
+known configuration and applies the document when Redis is back.`,
 		Args: cobra.NoArgs,
 		RunE: command(func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(file, environ)
@@ -27,7 +32,7 @@ has proxy.drain_timeout to finish. A second signal ends it at once.`,
 			}
 			logger := newLogger(cfg.Log, cmd.ErrOrStderr())
 			slog.SetDefault(logger)
-			a, err := app.New(app.Options{Config: cfg, Logger: logger, Build: buildInfo()})
+			a, err := app.New(app.Options{Config: cfg, Logger: logger, Apply: document, Build: buildInfo()})
 			if err != nil {
 				return err
 			}
@@ -35,6 +40,8 @@ has proxy.drain_timeout to finish. A second signal ends it at once.`,
 		}),
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&document, "apply", "", "bring targets and executions to what `FILE` (YAML or JSON) says, then serve")
+	_ = cmd.MarkFlagFilename("apply", "yaml", "yml", "json") // the flag exists
 	return cmd
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/execgate/execgate/admin"
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/internal/config"
+	"github.com/execgate/execgate/internal/depot"
 	"github.com/execgate/execgate/internal/metrics"
 	"github.com/execgate/execgate/internal/runlog"
 	"github.com/execgate/execgate/policy"
@@ -36,15 +37,20 @@ type Options struct {
 	Config *config.Config
 	// Logger takes everything that is logged. Nil: slog.Default().
 	Logger *slog.Logger
+	// Apply names a document of targets and executions that is applied at the
+	// start. Empty: none.
+	Apply string
 	// Build is shown by the metrics.
 	Build metrics.Build
 }
 
 // App is one gateway.
 type App struct {
-	config *config.Config
-	logger *slog.Logger
-	build  metrics.Build
+	config   *config.Config
+	logger   *slog.Logger
+	build    metrics.Build
+	apply    string // the document to apply at the start
+	document []byte
 
 	metrics      *metrics.Metrics
 	store        store.Store
@@ -92,6 +98,7 @@ func New(o Options) (*App, error) {
 	a := &App{
 		config:  o.Config,
 		logger:  o.Logger,
+		apply:   o.Apply,
 		build:   o.Build,
 		metrics: metrics.New(o.Build),
 		failed:  make(chan error, 1),
@@ -261,6 +268,11 @@ func (a *App) assembleAdmin() error {
 			Breaker:          a.client.BreakerState,
 			LastRun:          a.lastRun,
 			TestFire:         a.testFire,
+			Places: depot.New(depot.Options{
+				Dir:         a.config.Admin.ExportDir,
+				Dial:        a.client.Dial,
+				GCSEmulator: os.Getenv("STORAGE_EMULATOR_HOST"),
+			}),
 		},
 		Observer: a.metrics,
 		Logger:   a.logger,

@@ -66,6 +66,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 			a.doors.Wait()
 		}
 	}()
+	if err := a.readDocument(); err != nil {
+		return err
+	}
 	if err := a.listen(ctx); err != nil {
 		return err
 	}
@@ -84,6 +87,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 		a.logger.Warn("the store cannot be used, the gateway starts without it", "error", err)
 	}
 	if err := a.learn(ctx); err != nil {
+		return err
+	}
+	if err := a.applyDocument(ctx); err != nil {
 		return err
 	}
 	if err := a.queue.Start(ctx); err != nil {

@@ -104,6 +104,9 @@ type Admin struct {
 	// ActionsEnabled is the feature flag of ZITADEL's v3alpha service: false
 	// refuses its methods. Executions run either way.
 	ActionsEnabled bool `key:"actions_enabled"`
+	// ExportDir is the directory that export and import keep files below.
+	// Empty: files are refused.
+	ExportDir string `key:"export_dir"`
 }
 
 // Token is one caller of the admin API.
