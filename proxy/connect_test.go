@@ -377,9 +377,11 @@ func TestConnectMessagesThatCannotBeEvaluated(t *testing.T) {
 		{"wrong type", "application/json", "", `{"text":1,"echo":1}`, "undecodable", "invalid_argument", 400},
 		{"not proto", "application/proto", "", "\xff", "undecodable", "invalid_argument", 400},
 		{"not gzip", "application/proto", "gzip", "abc", "undecodable", "invalid_argument", 400},
-		{"brotli", "application/json", "br", "abc", "encoding", "unimplemented", 501},
+		{"not brotli", "application/json", "br", "\xff\xff", "undecodable", "invalid_argument", 400},
+		{"zstd", "application/json", "zstd", "abc", "encoding", "unimplemented", 501},
 		{"too large", "application/json", "", `{"text":"` + strings.Repeat("x", 2000) + `"}`, "too_large", "resource_exhausted", 429},
 		{"too large once decompressed", "application/json", "gzip", string(compressed(t, []byte(`{"text":"`+strings.Repeat("x", 2000)+`"}`))[5:]), "too_large", "resource_exhausted", 429},
+		{"too large once unbrotlied", "application/json", "br", string(encoded(t, "br", `{"text":"`+strings.Repeat("x", 2000)+`"}`)), "too_large", "resource_exhausted", 429},
 	} {
 		for _, interrupt := range []bool{false, true} {
 			for _, phase := range []string{"request", "response"} {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/andybalholm/brotli"
 )
 
 // readWhole reads a body of at most limit bytes to its end. read is what was taken from r, whatever happened. The error
@@ -26,9 +28,14 @@ func readWhole(r io.Reader, limit int64) (read []byte, err error) {
 // Content codings that the gateway can read and write.
 const (
 	codingDeflate = "deflate" // zlib, RFC 9110 8.4.1.2; some senders leave the wrapper out
+	codingBrotli  = "br"
 	// acceptedCodings is what the gateway says in Accept-Encoding.
-	acceptedCodings = "gzip, deflate"
+	acceptedCodings = "gzip, deflate, br"
 )
+
+// brotliQuality costs about what gzip does and is not larger. What the upstream may have spent on a page that it keeps
+// does not pay for one message.
+const brotliQuality = 4
 
 // contentCoding returns the one coding of a body ("" when it has none), or a list that nobody here can read.
 func contentCoding(h http.Header) string {
@@ -51,6 +58,8 @@ func decodeContent(coding string, data []byte, limit int64) ([]byte, error) {
 		return gunzip(data, limit)
 	case codingDeflate:
 		return inflate(data, limit)
+	case codingBrotli:
+		return unbrotli(data, limit)
 	}
 	return nil, errEncoding
 }
@@ -64,17 +73,35 @@ func encodeContent(coding string, data []byte) ([]byte, error) {
 			return nil, err
 		}
 	case codingDeflate:
-		w := zlib.NewWriter(&b)
-		if _, err := w.Write(data); err != nil {
-			return nil, err
-		}
-		if err := w.Close(); err != nil {
-			return nil, err
-		}
+		return finish(&b, zlib.NewWriter(&b), data)
+	case codingBrotli:
+		return finish(&b, brotli.NewWriterLevel(&b, brotliQuality), data)
 	default:
 		return data, nil
 	}
 	return b.Bytes(), nil
+}
+
+// finish writes data through w, which writes to b.
+func finish(b *bytes.Buffer, w io.WriteCloser, data []byte) ([]byte, error) {
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func unbrotli(data []byte, limit int64) ([]byte, error) {
+	out, err := readWhole(brotli.NewReader(bytes.NewReader(data)), limit)
+	switch {
+	case errors.Is(err, errMessageTooLarge):
+		return nil, err
+	case err != nil:
+		return nil, errCorrupt
+	}
+	return out, nil
 }
 
 func inflate(data []byte, limit int64) ([]byte, error) {
@@ -103,7 +130,7 @@ func limitCodings(h http.Header) {
 		for element := range strings.SplitSeq(list, ",") {
 			coding, _, _ := strings.Cut(element, ";")
 			switch strings.ToLower(strings.TrimSpace(coding)) {
-			case encodingGzip, "x-gzip", codingDeflate, encodingIdentity:
+			case encodingGzip, "x-gzip", codingDeflate, codingBrotli, encodingIdentity:
 				kept = append(kept, strings.TrimSpace(element))
 			}
 		}
