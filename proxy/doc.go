@@ -9,5 +9,10 @@
 // each); a callError is an error that the gateway itself answers with, and errors.go is the only place where something
 // that went wrong becomes one. [Server] is the listener side: HTTP/1.1, h2c and TLS, limits and draining.
 //
+// REST calls are found by the routes of the schema. A request that servers could take for calls of different methods
+// (encoded slashes, steps back, X-HTTP-Method-Override, a content type of another protocol) is refused where something
+// may veto any of them. An answer whose body a target changed goes without what the upstream said of the bytes that it
+// had made: ETag, Last-Modified, digests.
+//
 // The handlers are written against net/http types only, so that whatever accepts the connection can drive them.
 package proxy

@@ -43,12 +43,24 @@ func recognizeREST(op *operation, known *schema.Schema) {
 			op.formQuery = !route.HasBody()
 		}
 	}
+	noteFragment(op, known, path)
 	if !ok {
 		return
 	}
 	op.protocol, op.edge = protocolREST, restEdge{}
 	op.route, op.method, op.fullMethod = route, route.Method(), route.Method().FullMethod
 	op.others = append(op.others, route.Others()...)
+}
+
+// noteFragment notes what a path means to servers that cut a fragment off, which no client sends (RFC 9112 3.2).
+func noteFragment(op *operation, known *schema.Schema, path string) {
+	i := strings.IndexByte(path, '#')
+	if i < 0 {
+		return
+	}
+	if route, ok := known.Route(op.r.Method, path[:i]); ok {
+		op.others = append(op.others, route.Method())
+	}
 }
 
 // override decides on a POST that asks to be taken for another HTTP method. grpc-gateway does so with forms only, and

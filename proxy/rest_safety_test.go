@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -69,6 +70,26 @@ func TestNoSpellingOfARequestGetsPastAVeto(t *testing.T) {
 				t.Errorf("upstream got %+v, answer %d %s", heard, res.StatusCode, body)
 			}
 		})
+	}
+}
+
+// TestOddTargets sends what no HTTP library would.
+func TestOddTargets(t *testing.T) {
+	t.Parallel()
+	upstream, l := startListener(t, nil)
+	veto := startTarget(t, "veto", targetclient.KindWebhook, true, func(envelope) (int, string) { return 500, "" })
+	g := demoGateway(t, upstream, targetsOf(veto), on(t, "request"+addUser, "veto"))
+	for _, target := range []string{"/v2/users/human#x", "/v2/users/human#", "http://elsewhere.example.com/v2/users/human", "/v2/users/human?#/", "/v2/./users/human"} {
+		conn := dialTCP(t, g.addr, nil)
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", target); err != nil {
+			t.Fatal(err)
+		}
+		if answer := readAll(t, conn); !strings.HasPrefix(answer, "HTTP/1.1 400 ") {
+			t.Errorf("%s: %s", target, answer)
+		}
+		if heard := l.take(); len(heard) != 0 {
+			t.Errorf("%s: upstream got %+v", target, heard)
+		}
 	}
 }
 

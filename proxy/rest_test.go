@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -451,6 +452,37 @@ func TestRESTOverHTTP2AndChunked(t *testing.T) {
 	}
 	if sent := target.received()[0].Headers; sent["Host"][0] != g.addr || len(sent["Content-Type"]) != 0 {
 		t.Errorf("envelope headers %v", sent)
+	}
+}
+
+// TestRESTBodiesThatAreAnnounced: curl asks before it sends a body beyond a megabyte.
+func TestRESTBodiesThatAreAnnounced(t *testing.T) {
+	t.Parallel()
+	upstream, l := startListener(t, nil)
+	change := rewriting(t, "change", func(m jsonObject) {
+		if m["text"] == "a" {
+			m["text"] = "b"
+		}
+	})
+	g := demoGateway(t, upstream, targetsOf(change), on(t, "request"+echoMethod, "change"))
+	for sent, want := range map[string]string{`{"text":"a"}`: `{"text":"b"}`, `{"text" : "x"}`: `{"text" : "x"}`} {
+		conn := dialTCP(t, g.addr, nil)
+		if _, err := fmt.Fprintf(conn, "POST /demo/v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", len(sent)); err != nil {
+			t.Fatal(err)
+		}
+		answer := bufio.NewReader(conn)
+		if line, err := answer.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if _, err := io.WriteString(conn, sent); err != nil {
+			t.Fatal(err)
+		}
+		if rest := readAll(t, answer); !strings.Contains(rest, "HTTP/1.1 200 ") {
+			t.Errorf("%s", rest)
+		}
+		if got := l.take(); len(got) != 1 || got[0].body != want {
+			t.Errorf("upstream got %+v", got)
+		}
 	}
 }
 
