@@ -173,6 +173,7 @@ func (a *App) assemble() error {
 		MethodMaxMessageBytes: cfg.Proxy.MethodMaxMessageBytes,
 		TrustedProxies:        cfg.Proxy.TrustedProxies,
 		CORS:                  proxy.CORSOptions{AllowedOrigins: cfg.Proxy.CORS.AllowedOrigins},
+		GRPCWebSockets:        cfg.Proxy.GRPCWeb.WebSockets,
 		Observer:              a.metrics,
 		Logger:                a.logger,
 	})

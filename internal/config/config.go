@@ -56,14 +56,22 @@ type Proxy struct {
 	TrustedProxies []string `key:"trusted_proxies"`
 	// KillFile switches dispatch off on this gateway while it exists. Empty: no
 	// file does.
-	KillFile string `key:"kill_file"`
-	CORS     CORS   `key:"cors"`
+	KillFile string  `key:"kill_file"`
+	GRPCWeb  GRPCWeb `key:"grpc_web"`
+	CORS     CORS    `key:"cors"`
 }
 
 // CORS lists the origins that the gateway answers preflights for. Empty:
 // preflights go to the upstream.
 type CORS struct {
 	AllowedOrigins []string `key:"allowed_origins"`
+}
+
+// GRPCWeb is what the gateway does of gRPC-Web beyond the protocol itself.
+type GRPCWeb struct {
+	// WebSockets serves its WebSocket transport (subprotocol
+	// "grpc-websockets").
+	WebSockets bool `key:"websockets"`
 }
 
 // Upstream is the API behind the gateway.

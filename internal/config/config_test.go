@@ -126,7 +126,7 @@ func TestFaults(t *testing.T) {
 		{"text for a fraction", "targetclient:\n  breaker:\n    failure_ratio: half\n",
 			"config.yaml:3: targetclient.breaker.failure_ratio: expected a number, found a string; write a number like 0.5"},
 		{"text for a section", "proxy: 127.0.0.1:8080\n",
-			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, method_max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, kill_file, cors"},
+			"config.yaml:1: proxy: expected keys and values, found a string; write one of: engine, listen, tls, max_message_bytes, method_max_message_bytes, chain_timeout, drain_delay, drain_timeout, trusted_proxies, kill_file, grpc_web, cors"},
 		{"text for a list", "targetclient:\n  deny_list: localhost\n",
 			"config.yaml:2: targetclient.deny_list: expected a list, found a string; write [a, b] or one \"- a\" on each line"},
 		{"text for a map", "upstream:\n  rest_base_paths: /admin\n",
