@@ -270,12 +270,17 @@ func preview(inv *Invocation, run *Run, answer []byte) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case run == nil || run.Interrupt != nil: // what follows an interruption would not have come
-	case run.After == nil || !bytes.Equal(after, run.Before): // an echo would have echoed what an earlier target said
-		run.After = after
-	}
+	run.wouldBecome(after)
 	return nil
+}
+
+// wouldBecome notes what an answer would have made of the message.
+func (r *Run) wouldBecome(after []byte) {
+	switch {
+	case r == nil || r.Interrupt != nil: // what follows an interruption would not have come
+	case r.After == nil || !bytes.Equal(after, r.Before): // an echo would have echoed what an earlier target said
+		r.After = after
+	}
 }
 
 func previewed(m Message, answer []byte) ([]byte, error) {
