@@ -1,7 +1,8 @@
 // Command h2bench measures relaying with the engine beside httputil.ReverseProxy, each in a process of its own.
 //
 //	h2bench run                        upstream, both proxies and the load; prints the comparison
-//	h2bench upstream|engine|reverse    one of the processes; prints its address
+//	h2bench canned|engine|reverse      one of the processes; prints its address
+//	h2bench load ADDRESS               the load alone
 package main
 
 import (
@@ -11,19 +12,19 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: h2bench run|upstream|engine|reverse|direct")
+		fmt.Fprintln(os.Stderr, "usage: h2bench run|load|canned|engine|reverse")
 		os.Exit(2)
 	}
 	var err error
 	switch os.Args[1] {
 	case "canned":
 		err = canned()
-	case "upstream":
-		err = upstream()
 	case "engine":
 		err = engine(os.Args[2])
 	case "reverse":
 		err = reverse(os.Args[2])
+	case "load":
+		err = loadOnly(os.Args[2], os.Args[3:])
 	case "run":
 		err = run(os.Args[2:])
 	default:

@@ -66,10 +66,8 @@ func run(args []string) error {
 	rounds := flags.Int("rounds", 3, "rounds, interleaved")
 	d := flags.Duration("d", 2*time.Second, "length of one measurement")
 	only := flags.String("only", "", "measure this one only")
-	s := scenario{}
-	flags.IntVar(&s.conns, "c", 4, "connections")
-	flags.IntVar(&s.streams, "s", 16, "streams per connection")
-	flags.IntVar(&s.size, "n", 200, "bytes per message")
+	var s scenario
+	s.flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -115,6 +113,29 @@ func run(args []string) error {
 			median(rows[i].p50).Round(time.Microsecond), median(rows[i].p99).Round(time.Microsecond))
 	}
 	return nil
+}
+
+// loadOnly makes calls to one address.
+func loadOnly(address string, args []string) error {
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	d := flags.Duration("d", 6*time.Second, "how long")
+	var s scenario
+	s.flags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	r, err := load(address, s, *d)
+	if err == nil {
+		fmt.Printf("%s: %.0f calls/s, p50 %v, p99 %v\n", s, float64(r.calls)/r.took.Seconds(),
+			r.latencies[len(r.latencies)/2], r.latencies[len(r.latencies)*99/100])
+	}
+	return err
+}
+
+func (s *scenario) flags(flags *flag.FlagSet) {
+	flags.IntVar(&s.conns, "c", 4, "connections")
+	flags.IntVar(&s.streams, "s", 16, "streams per connection")
+	flags.IntVar(&s.size, "n", 200, "bytes per message")
 }
 
 func median[T float64 | time.Duration](v []T) T {

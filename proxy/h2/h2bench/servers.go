@@ -11,28 +11,8 @@ import (
 	"net/url"
 	"os"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
-
 	"github.com/execgate/execgate/proxy/h2"
 )
-
-// raw is a codec that leaves messages as they are, so that both ends cost as little as they can.
-type raw struct{}
-
-func (raw) Name() string { return "proto" }
-
-func (raw) Marshal(v any) (mem.BufferSlice, error) {
-	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
-}
-
-func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	*v.(*[]byte) = data.Materialize()
-	return nil
-}
-
-func init() { encoding.RegisterCodecV2(raw{}) }
 
 // announce prints the address for the process that started this one.
 func announce(ln net.Listener) {
@@ -42,34 +22,6 @@ func announce(ln net.Listener) {
 func listen() (net.Listener, error) {
 	var lc net.ListenConfig
 	return lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-}
-
-// upstream is a gRPC server whose every method echoes, as often as the first byte of the request says.
-func upstream() error {
-	ln, err := listen()
-	if err != nil {
-		return err
-	}
-	s := grpc.NewServer(
-		grpc.NumStreamWorkers(8),
-		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-			var in []byte
-			if err := stream.RecvMsg(&in); err != nil {
-				return err
-			}
-			n := 1
-			if len(in) > 1 {
-				n = int(in[0])<<8 | int(in[1])
-			}
-			for range max(n, 1) {
-				if err := stream.SendMsg(&in); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
-	announce(ln)
-	return s.Serve(ln)
 }
 
 type relayAll struct{}
