@@ -212,6 +212,12 @@ func TestExecutionPolicyBySpelling(t *testing.T) {
 			t.Errorf("DELETE %s: %+v", path, out)
 		}
 	}
+	f.target("A/b c")
+	for _, path := range []string{"A%2Fb%20c", "a/b%20c", f.last} {
+		if out := f.rest("PATCH", "/v1/targets/"+path+"/policy", `{"allowedHosts":{"hosts":[]},"maxConcurrency":3}`); out.http != 200 {
+			t.Errorf("PATCH %s: %+v", path, out)
+		}
+	}
 	for path, want := range map[string]int{
 		"/v1/executions/request/" + m + "/policy":             404, // no execution on the service
 		"/v1/executions/request//policy":                      404,

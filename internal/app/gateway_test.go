@@ -428,6 +428,25 @@ func TestTheKillFileLiftsTheHoldOfTraffic(t *testing.T) {
 	}
 }
 
+func TestTheSwitchLiftsTheHoldOfTraffic(t *testing.T) {
+	t.Parallel()
+	c := configuration(t, testkit.FreeAddr(t)) // no upstream, so no schema
+	c.Upstream.Schema.CachePath = ""
+	g := start(t, c)
+	g.onRequest(addHumanUser, g.createTarget(interrupting(webhook("guard", "http://127.0.0.1:1"))))
+	if code, r := g.ready(); code != http.StatusServiceUnavailable {
+		t.Fatalf("/readyz says %d %+v", code, r)
+	}
+	g.switchDispatch(false)
+	if code, r := g.ready(); code != http.StatusOK {
+		t.Errorf("with dispatch off /readyz says %d %+v", code, r)
+	}
+	g.switchDispatch(true)
+	if code, r := g.ready(); code != http.StatusServiceUnavailable {
+		t.Errorf("with dispatch on again /readyz says %d %+v", code, r)
+	}
+}
+
 func TestTestFireShowsWhatWouldHappen(t *testing.T) {
 	t.Parallel()
 	api, addr := upstream(t, "127.0.0.1:0")
