@@ -374,7 +374,7 @@ func TestDurableASlowTargetDelaysNoOther(t *testing.T) {
 				t.Errorf("%d of %s are delivered", n, id)
 			}
 		}
-		if b.most["a"] != 4 || b.most["b"] != 4 || b.most["c"] != 2 {
+		if b.most["a"] != 4 || b.most["b"] > 4 || b.most["c"] > 2 {
 			t.Errorf("at most %v at once", b.most)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"bytes"
-	"reflect"
 	"testing"
 	"time"
 )
@@ -16,6 +15,7 @@ func FuzzRecord(f *testing.F) {
 		History: []Attempt{{Number: 2, At: at, Outcome: "failed", Status: 410, Latency: time.Second, Detail: "why"}},
 	}
 	f.Add(encodeHead(full))
+	f.Add([]byte(`x0100000000000{"th":[]}`))
 	f.Add(encodeHead(&Record{ID: NewID(at), Target: "t", Created: at, Since: at, State: StatePending}))
 	f.Add([]byte("p0000000000000{}"))
 	f.Add([]byte("x"))
@@ -30,9 +30,10 @@ func FuzzRecord(f *testing.F) {
 		if r.Created.IsZero() {
 			return // a spooled one: it has no prefix yet
 		}
-		again, err := decodeHead(encodeHead(r))
-		if err != nil || !reflect.DeepEqual(r, again) {
-			t.Errorf("%q became %+v, then %+v (%v)", stored, r, again, err)
+		once := encodeHead(r)
+		again, err := decodeHead(once)
+		if err != nil || !bytes.Equal(once, encodeHead(again)) {
+			t.Errorf("%q became %q, then %+v (%v)", stored, once, again, err)
 		}
 	})
 }

@@ -204,7 +204,10 @@ func TestSpoolWithRealRedisAway(t *testing.T) {
 	to := &targetclient.Target{ID: "t", Name: "t", URL: receiver.URL}
 	spool := openSpool(t, queue.SpoolOptions{Path: filepath.Join(t.TempDir(), "spool.db")})
 	q, err := queue.NewDurable(queue.DurableOptions{
-		Backend: openRedis(t, redisClient(t, server.Addr), queue.RedisOptions{}), Spool: spool, Caller: client, Logger: testkit.Logger(t),
+		// What Redis leased with an answer that the kill cut off comes after the
+		// visibility.
+		Backend: openRedis(t, redisClient(t, server.Addr), queue.RedisOptions{Visibility: time.Second}),
+		Spool:   spool, Caller: client, Logger: testkit.Logger(t),
 		Targets: func(string) (*queue.Settings, bool) { return &queue.Settings{Target: to}, true },
 	})
 	if err != nil {
