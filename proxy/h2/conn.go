@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 type side uint8
@@ -61,11 +60,11 @@ type conn struct {
 	handlers     int    // client side: handlers that run, even if their stream is gone
 	maxStreams   uint32 // upstream side: as the peer's SETTINGS say
 	out          chunkQueue
-	outBusy      int    // taken by the writer and not written yet
-	outTotal     uint64 // bytes that were ever appended to out
-	outWritten   uint64 // bytes that were written to the socket, as far as is known
-	encoder      *hpack.Encoder
-	encoded      sliceWriter
+	outBusy      int           // taken by the writer and not written yet
+	outTotal     uint64        // bytes that were ever appended to out
+	outWritten   uint64        // bytes that were written to the socket, as far as is known
+	encoder      *hpackEncoder // nil until the first block
+	tableSize    int           // of the encoder, as the peer's SETTINGS say
 	sendWindow   int64
 	peerWindow   int64 // the initial window of new streams
 	peerFrame    int   // the largest payload that we send
@@ -116,13 +115,6 @@ const (
 	lazyCredit = 16 << 10
 )
 
-type sliceWriter []byte
-
-func (w *sliceWriter) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
-}
-
 func newConn(e *Engine, nc net.Conn, s side) *conn {
 	c := &conn{
 		eng:        e,
@@ -142,8 +134,7 @@ func newConn(e *Engine, nc net.Conn, s side) *conn {
 	}
 	c.wake = make(chan struct{}, 1)
 	c.writerExited = make(chan struct{})
-	c.encoder = hpack.NewEncoder(&c.encoded)
-	c.encoder.SetMaxDynamicTableSizeLimit(headerTableSize)
+	c.tableSize = headerTableSize
 	c.now = e.clock()
 	c.idleSince = c.now
 	c.lastRead.Store(c.now)

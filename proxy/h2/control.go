@@ -146,7 +146,10 @@ func (c *conn) applySetting(s http2.Setting) error {
 			return protocolError("SETTINGS_ENABLE_PUSH")
 		}
 	case http2.SettingHeaderTableSize:
-		c.encoder.SetMaxDynamicTableSize(min(s.Val, headerTableSize))
+		c.tableSize = int(min(s.Val, headerTableSize))
+		if c.encoder != nil {
+			c.encoder.setMax(c.tableSize)
+		}
 	case http2.SettingMaxConcurrentStreams:
 		c.maxStreams = s.Val
 	case http2.SettingInitialWindowSize:

@@ -56,8 +56,8 @@ func (c *conn) onRequest(id uint32, end, self bool) error {
 // refuse answers a request with a status and nothing else.
 func (c *conn) refuse(id uint32, end bool, status int) {
 	c.mu.Lock()
-	c.encode(Field{Name: ":status", Value: statusText(status)})
-	c.encode(Field{Name: "content-length", Value: "0"})
+	c.encode(&Field{Name: ":status", Value: statusText(status)})
+	c.encode(&Field{Name: "content-length", Value: "0"})
 	c.writeBlock(id, true)
 	if !end {
 		c.writeReset(id, http2.ErrCodeNo)
@@ -89,7 +89,8 @@ func (c *conn) relay(id uint32, tag any) {
 	s.length = h.contentLength
 	t.length = -1
 	t.endQueued = h.end
-	k.request = append(k.inline[:0],
+	k.request = requests.Get().(*[]Field) //nolint:forcetypeassert // The pool makes nothing else.
+	fields := append(*k.request,
 		Field{Name: ":method", Value: h.method},
 		Field{Name: ":scheme", Value: c.eng.scheme},
 		Field{Name: ":path", Value: h.path},
@@ -99,9 +100,9 @@ func (c *conn) relay(id uint32, tag any) {
 		authority = c.eng.o.Upstream.Authority
 	}
 	if authority != "" {
-		k.request = append(k.request, Field{Name: ":authority", Value: authority})
+		fields = append(fields, Field{Name: ":authority", Value: authority})
 	}
-	k.request = append(k.request, h.fields...)
+	*k.request = append(fields, h.fields...)
 	c.eng.calls.Add(1)
 	c.mu.Lock()
 	c.add(s)

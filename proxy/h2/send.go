@@ -48,13 +48,17 @@ func (c *conn) writeGoAway(last uint32, code http2.ErrCode) {
 }
 
 // encode adds a field to the header block that writeBlock will write. Between the two nothing else may be encoded.
-func (c *conn) encode(f Field) {
-	_ = c.encoder.WriteField(f) // A sliceWriter takes everything.
+func (c *conn) encode(f *Field) {
+	if c.encoder == nil {
+		c.encoder = newHPACKEncoder()
+		c.encoder.setMax(c.tableSize)
+	}
+	c.encoder.encode(f)
 }
 
 // writeBlock writes the encoded header block as HEADERS and as many CONTINUATIONs as it needs.
 func (c *conn) writeBlock(id uint32, end bool) {
-	block := []byte(c.encoded)
+	block := c.encoder.out
 	var flags http2.Flags
 	if end {
 		flags = http2.FlagHeadersEndStream
@@ -76,9 +80,9 @@ func (c *conn) writeBlock(id uint32, end bool) {
 		}
 		kind, flags = http2.FrameContinuation, 0
 	}
-	c.encoded = c.encoded[:0]
-	if cap(c.encoded) > largeChunk {
-		c.encoded = nil
+	c.encoder.out = c.encoder.out[:0]
+	if cap(c.encoder.out) > smallChunk {
+		c.encoder.out = nil
 	}
 	c.sentSince = true
 }
@@ -86,7 +90,7 @@ func (c *conn) writeBlock(id uint32, end bool) {
 // sendFields sends a header block. Nothing of s may be waiting.
 func (c *conn) sendFields(s *stream, fields []Field, end bool) {
 	for i := range fields {
-		c.encode(fields[i])
+		c.encode(&fields[i])
 	}
 	c.writeBlock(s.id, end)
 	if end {
@@ -96,7 +100,7 @@ func (c *conn) sendFields(s *stream, fields []Field, end bool) {
 
 // sendStatus sends the headers of a response.
 func (c *conn) sendStatus(s *stream, status int, fields []Field, end bool) {
-	c.encode(Field{Name: ":status", Value: statusText(status)})
+	c.encode(&Field{Name: ":status", Value: statusText(status)})
 	c.sendFields(s, fields, end)
 }
 

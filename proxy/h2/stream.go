@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,13 +77,17 @@ type call struct {
 	informational int
 
 	// Guarded by the lock of up's connection.
-	request  []Field // the headers with pseudo-headers, for as long as the call may have to be sent again
-	noRetry  bool    // it may not: an answer has begun, too much was sent, or it was already
+	request  *[]Field // the headers with pseudo-headers, for as long as the call may have to be sent again
+	noRetry  bool     // it may not: an answer has begun, too much was sent, or it was already
 	replay   chunkQueue
 	sentAt   uint64 // where in the connection's output the headers end
 	waitFrom time.Time
-	inline   [20]Field
 }
+
+var requests = sync.Pool{New: func() any {
+	fields := make([]Field, 0, 24)
+	return &fields
+}}
 
 // maxReplay is how much of a request body is kept for sending it again.
 const maxReplay = 64 << 10
@@ -102,8 +107,20 @@ func (k *call) keepForReplay(p []byte) {
 // forget gives up what is kept for sending the call again. The lock of up's connection is held.
 func (k *call) forget() {
 	k.noRetry = true
-	k.request = nil
+	k.freeRequest()
 	k.replay.clear()
+}
+
+func (k *call) freeRequest() {
+	if k.request == nil {
+		return
+	}
+	clear(*k.request)
+	*k.request = (*k.request)[:0]
+	if cap(*k.request) <= keepFields {
+		requests.Put(k.request)
+	}
+	k.request = nil
 }
 
 // streamList is a list of streams that wait; a stream is in one at most.

@@ -39,8 +39,12 @@ func (c *conn) open(k *call, w *waker) bool {
 	}
 	c.add(t)
 	end := t.endQueued && t.queue.empty() && t.trailers == nil
-	for i := range k.request {
-		c.encode(k.request[i])
+	fields := *k.request
+	for i := range fields {
+		c.encode(&fields[i])
+	}
+	if k.noRetry {
+		k.freeRequest() // It was sent for the second time.
 	}
 	c.writeBlock(t.id, end)
 	k.sentAt = c.outTotal
@@ -52,9 +56,9 @@ func (c *conn) open(k *call, w *waker) bool {
 		c.wait(t)
 		c.pump()
 	case t.endQueued:
-		fields := t.trailers
+		trailers := t.trailers
 		t.trailers = nil
-		c.sendLast(t, fields)
+		c.sendLast(t, trailers)
 	}
 	c.unlock(w)
 	return true
