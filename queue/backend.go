@@ -112,6 +112,16 @@ type Lease struct {
 	lost    bool
 }
 
+// read fills in what is stored. A head that cannot be read is a fault of this
+// delivery, not of its lane.
+func (l *Lease) read(target, id string, stored, body []byte, s *Sealer) {
+	if l.Record, l.Fault = decodeHead(stored); l.Fault != nil {
+		l.Record = &Record{ID: id, Target: target, Created: l.Now, Since: l.Now, State: StatePending, Size: max(len(body)-1, 0)}
+		return
+	}
+	l.Record.Body, l.Fault = s.open(l.Record, body)
+}
+
 // clock is the backend's time now, as far as it is known here.
 func (l *Lease) clock() time.Time { return l.Now.Add(time.Since(l.since)) }
 
@@ -222,8 +232,8 @@ func orDefault[T ~int | ~int64](value, standard T) T {
 }
 
 // ReplayAll replays every dead letter that the filter selects (its state is
-// ignored), the oldest page last, and returns how many. It stops at the first
-// error that is not about a delivery which is gone in the meantime.
+// ignored), the oldest first, and returns how many. It stops at the first error
+// that is not about a delivery which is gone in the meantime.
 func ReplayAll(ctx context.Context, d Desk, f Filter) (int, error) {
 	f.State = StateDead
 	return each(ctx, d, f, d.Replay)
@@ -233,24 +243,29 @@ func ReplayAll(ctx context.Context, d Desk, f Filter) (int, error) {
 func DropAll(ctx context.Context, d Desk, f Filter) (int, error) { return each(ctx, d, f, d.Drop) }
 
 func each(ctx context.Context, d Desk, f Filter, do func(context.Context, string) error) (n int, err error) {
+	var ids []string
 	for {
 		page, err := d.List(ctx, f)
 		if err != nil {
-			return n, err
+			return 0, err
 		}
 		for _, r := range page.Records {
-			switch err := do(ctx, r.ID); {
-			case err == nil:
-				n++
-			case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDead):
-				return n, err
-			}
+			ids = append(ids, r.ID)
 		}
 		if page.Next == "" {
-			return n, nil
+			break
 		}
 		f.Cursor = page.Next
 	}
+	for _, id := range slices.Backward(ids) {
+		switch err := do(ctx, id); {
+		case err == nil:
+			n++
+		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDead):
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // newPage makes a page of what was found, which may be more than fits.

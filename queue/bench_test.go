@@ -94,7 +94,13 @@ func BenchmarkEnqueue(b *testing.B) {
 
 // BenchmarkDeliver tells how fast a backlog for four targets goes to a local
 // receiver in the same process, whose CPU is included.
-func BenchmarkDeliver(b *testing.B) {
+func BenchmarkDeliver(b *testing.B) { benchmarkDeliver(b, "") }
+
+// BenchmarkDeliverOrdered does it for one order key: the worst that order can
+// cost.
+func BenchmarkDeliverOrdered(b *testing.B) { benchmarkDeliver(b, "key") }
+
+func benchmarkDeliver(b *testing.B, orderKey string) {
 	benchBackends(b, func(b *testing.B, backend queue.Backend, _ func() int64) {
 		var got atomic.Int64
 		all := make(chan struct{})
@@ -121,7 +127,7 @@ func BenchmarkDeliver(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		fillBackend(b, backend, b.N)
+		fillBackend(b, backend, b.N, orderKey)
 		before := cpu()
 		b.ResetTimer()
 		if err := q.Start(b.Context()); err != nil {
@@ -143,7 +149,7 @@ func BenchmarkParked(b *testing.B) {
 	}
 	benchBackends(b, func(b *testing.B, backend queue.Backend, size func() int64) {
 		for b.Loop() { // once: it takes long
-			fillBackend(b, backend, n)
+			fillBackend(b, backend, n, "")
 			if err := backend.Park(b.Context(), "t0", time.Hour); err != nil {
 				b.Fatal(err)
 			}
@@ -162,14 +168,16 @@ func BenchmarkParked(b *testing.B) {
 	})
 }
 
-func fillBackend(b *testing.B, backend queue.Backend, n int) {
+func fillBackend(b *testing.B, backend queue.Backend, n int, orderKey string) {
 	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 256 {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				r := &queue.Record{ID: queue.NewID(time.Now()), Target: "t" + strconv.Itoa(int(i%4)), Execution: "request", Body: benchBody}
+				r := &queue.Record{
+					ID: queue.NewID(time.Now()), Target: "t" + strconv.Itoa(int(i%4)), Execution: "request", Body: benchBody, OrderKey: orderKey,
+				}
 				if err := backend.Put(b.Context(), r); err != nil {
 					b.Error(err)
 					return

@@ -228,11 +228,8 @@ func (e *Embedded) Lease(_ context.Context, target string, limit int) (leases []
 				break
 			}
 			l := &Lease{Now: now, since: now}
-			var err error
-			if l.Record, err = decodeHead(heads.Get([]byte(id))); err != nil {
-				return err
-			}
-			l.Record.Body, l.Fault = e.o.Sealer.open(l.Record, bodies.Get([]byte(id)))
+			l.read(target, id, heads.Get([]byte(id)), bodies.Get([]byte(id)), e.o.Sealer)
+			l.Record.Next = due // as it is in the key, even if the head is damaged
 			leases = append(leases, l)
 		}
 		return nil

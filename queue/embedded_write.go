@@ -263,8 +263,15 @@ func (t *embeddedTx) settle(r *Record, v Verdict, now time.Time) error {
 	if b == nil {
 		return ErrLeaseLost
 	}
-	stored, err := decodeHead(b.Bucket(bucketHeads).Get([]byte(r.ID)))
-	if err != nil || stored.State != StatePending {
+	head := b.Bucket(bucketHeads).Get([]byte(r.ID))
+	if head == nil {
+		return ErrLeaseLost
+	}
+	stored, err := decodeHead(head)
+	if err != nil {
+		stored = r // what Lease made of it
+	}
+	if stored.State != StatePending {
 		return ErrLeaseLost
 	}
 	settled := *r

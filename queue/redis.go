@@ -284,16 +284,14 @@ func (q *Redis) Lease(ctx context.Context, target string, limit int) ([]*Lease, 
 	}
 	now, _ := answer[0].(int64)
 	fields, _ := answer[1].([]any)
-	leases := make([]*Lease, 0, len(fields)/3)
-	for i := 0; i+2 < len(fields); i += 3 {
+	leases := make([]*Lease, 0, len(fields)/4)
+	for i := 0; i+3 < len(fields); i += 4 {
 		entry, _ := fields[i].(string)
-		stored, _ := fields[i+1].(string)
-		body, _ := fields[i+2].(string)
+		id, _ := fields[i+1].(string)
+		stored, _ := fields[i+2].(string)
+		body, _ := fields[i+3].(string)
 		l := &Lease{Now: fromMillis(now), token: entry, since: time.Now()}
-		if l.Record, err = decodeHead([]byte(stored)); err != nil {
-			return nil, err
-		}
-		l.Record.Body, l.Fault = q.o.Sealer.open(l.Record, []byte(body))
+		l.read(target, id, []byte(stored), []byte(body), q.o.Sealer)
 		leases = append(leases, l)
 	}
 	return leases, nil

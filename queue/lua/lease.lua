@@ -1,4 +1,4 @@
--- target, consumer, limit, visibility. Returns now and, for each delivery, entry, head, body.
+-- target, consumer, limit, visibility. Returns now and, for each delivery, entry, id, head, body.
 local consumer, limit, visibility = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- Delayed ones whose time has come.
@@ -18,7 +18,8 @@ local function keep(entries)
       local body = redis.call('ZSCORE', open, id) and redis.call('HGET', bodies, id)
       if body then
         leased[#leased + 1] = entry[1]
-        leased[#leased + 1] = redis.call('HGET', heads, id)
+        leased[#leased + 1] = id
+        leased[#leased + 1] = redis.call('HGET', heads, id) or ''
         leased[#leased + 1] = body
       else
         redis.call('XACK', stream, group, entry[1])
@@ -45,16 +46,16 @@ else
   redis.call('HSET', stat, 'claim:' .. target, claimed[1])
 end
 
-local room, more = limit - #leased / 3, #moved == batch or claimed[1] ~= '0-0'
+local room, more = limit - #leased / 4, #moved == batch or claimed[1] ~= '0-0'
 while room > 0 do
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', room, 'STREAMS', stream, '>')
   if not read or not read[1] then break end
   local count = #read[1][2]
   keep(read[1][2])
   if count < room then break end
-  room = limit - #leased / 3
+  room = limit - #leased / 4
 end
-more = more or #leased / 3 >= limit
+more = more or #leased / 4 >= limit
 
 -- When is the lane to be looked at again? At once; or when the next one is due or a lease may have ended.
 local at = 0
