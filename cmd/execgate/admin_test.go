@@ -79,7 +79,7 @@ func (s *sessions) gateway(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	address := listener.Addr().String()
 	ts.Check(listener.Close())
-	admin, scheme := "listen: '"+address+"'", "http"
+	admin, scheme := "listen: '"+address+"', export_dir: '"+dir+"/exports'", "http"
 	for _, arg := range args {
 		switch arg {
 		case "tokens":

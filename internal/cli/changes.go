@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -14,15 +15,26 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/execgate/execgate/configfile"
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 )
 
 const documentHelp = `FILE is YAML or JSON, one or more documents that describe targets and executions
-by name; "-" reads standard input. execgate export writes such a file.`
+by name; "-" reads standard input. execgate export writes such a file. What
+signing_key_file names is read here, beside FILE, and sent along.`
 
 // document reads FILE.
 func (s *session) document(name string) (string, error) {
 	text, err := readBounded(name, s.cmd.InOrStdin())
+	if err != nil {
+		return "", err
+	}
+	text, err = configfile.Inline(text, fileName(name), func(key string) ([]byte, error) {
+		if !filepath.IsAbs(key) && name != "-" {
+			key = filepath.Join(filepath.Dir(name), key)
+		}
+		return readBounded(key, nil)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -68,12 +80,22 @@ func pruneFlag(cmd *cobra.Command, prune *bool) {
 	cmd.Flags().BoolVar(prune, "prune", false, "also delete targets and executions that the file does not name")
 }
 
-// aboutFile says which file an answer INVALID_ARGUMENT is about.
+// aboutFile says which file the faults of an answer INVALID_ARGUMENT are about,
+// in the form that editors follow: FILE:LINE.
 func aboutFile(name string, err error) error {
-	if status.Code(err) == codes.InvalidArgument {
-		return fmt.Errorf("%s: %w", fileName(name), err)
+	if status.Code(err) != codes.InvalidArgument {
+		return err
 	}
-	return err
+	var b strings.Builder
+	for line := range strings.Lines(status.Convert(err).Message()) {
+		if number, rest, ok := strings.Cut(strings.TrimPrefix(line, "line "), ":"); ok && strings.HasPrefix(line, "line ") {
+			line = number + ":" + rest
+			b.WriteString(fileName(name) + ":" + line)
+			continue
+		}
+		b.WriteString(fileName(name) + ": " + line)
+	}
+	return &Failure{Err: &remoteError{b.String(), status.Convert(err)}}
 }
 
 func writePlan(w io.Writer, res *gatewaypb.PlanResponse) {
@@ -109,6 +131,8 @@ func writeChanges(w io.Writer, changes []*gatewaypb.ItemChange) {
 		}
 		for _, f := range c.GetFields() {
 			switch {
+			case f.GetBefore() == f.GetAfter(): // a secret, of which nothing is shown
+				_, _ = fmt.Fprintf(w, "    %s: changed\n", cellText(f.GetField()))
 			case f.GetBefore() == "":
 				_, _ = fmt.Fprintf(w, "    %s: %s\n", cellText(f.GetField()), cellText(f.GetAfter()))
 			case f.GetAfter() == "":

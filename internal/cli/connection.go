@@ -41,10 +41,9 @@ const (
 type connection struct {
 	environ []string
 
-	url, tokenFile, config     string
-	caFile, certFile, keyFile  string
-	timeout                    time.Duration
-	timeoutGiven, configLoaded bool
+	url, tokenFile, config    string
+	caFile, certFile, keyFile string
+	timeout                   time.Duration
 }
 
 const connectionHelp = `The gateway is found by, each before the next:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -210,7 +211,7 @@ func (p *program) newTargetGet() *cobra.Command {
 			g.row("endpoint", t.GetEndpoint())
 			g.row("timeout", t.GetTimeout().AsDuration().String())
 			g.row("interrupts on error", yesNo(interrupts))
-			g.row("payload", enumWord(t.GetPayloadType().String(), "PAYLOAD_TYPE_"))
+			g.row("payload", cmp.Or(enumWord(t.GetPayloadType().String(), "PAYLOAD_TYPE_"), "json"))
 			if withKey {
 				g.row("signing key", t.GetSigningKey())
 			}

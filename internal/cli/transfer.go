@@ -29,8 +29,7 @@ type outside struct {
 
 const outsideHelp = `S3 keys come from --s3-access-key-id and --s3-secret-access-key-file, or from
 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the GCS key file from
---gcs-serviceaccount-json, or from GOOGLE_APPLICATION_CREDENTIALS. Without them
-the gateway takes what its own machine has.`
+--gcs-serviceaccount-json, or from GOOGLE_APPLICATION_CREDENTIALS.`
 
 func (l *outside) flags(cmd *cobra.Command, verb string) {
 	f := cmd.Flags()
@@ -81,6 +80,8 @@ func (l *outside) check(given func(string) bool, other string) error {
 	switch {
 	case l.s3.GetBucket() != "" && l.s3.GetPath() == "":
 		return usage("--s3-path NAME is missing")
+	case l.s3.GetBucket() != "" && l.s3.GetEndpoint() == "":
+		return usage("--s3-endpoint HOST:PORT is missing")
 	case l.gcs.GetBucket() != "" && l.gcs.GetPath() == "":
 		return usage("--gcs-path NAME is missing")
 	case l.timeout <= 0:
@@ -106,6 +107,9 @@ func (l *outside) locations() (*gatewaypb.LocalOutput, *gatewaypb.S3Location, *g
 				return nil, nil, nil, fmt.Errorf("read the S3 key: %w", err)
 			}
 			l.s3.SecretAccessKey = secret
+		}
+		if l.s3.GetAccessKeyId() == "" || l.s3.GetSecretAccessKey() == "" {
+			return nil, nil, nil, usage("the S3 key is missing: give --s3-access-key-id and --s3-secret-access-key-file, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 		}
 		return nil, &l.s3, nil, nil
 	case l.gcs.GetBucket() != "":
@@ -276,10 +280,13 @@ reported; when one fails nothing is written.
 }
 
 func (s *session) showImport(res *gatewaypb.ImportResponse, dry bool) error {
-	failed := 0
+	failed, changed := 0, 0
 	for _, item := range res.GetItems() {
-		if item.GetResult() == "failed" {
+		switch item.GetResult() {
+		case "failed":
 			failed++
+		case "created", "updated":
+			changed++
 		}
 	}
 	err := s.show(res, func(w io.Writer) {
@@ -296,8 +303,10 @@ func (s *session) showImport(res *gatewaypb.ImportResponse, dry bool) error {
 		case failed > 0:
 		case dry:
 			_, _ = fmt.Fprintf(w, "nothing was written: a dry run on revision %d\n", res.GetRevision())
+		case changed == 0:
+			_, _ = fmt.Fprintf(w, "nothing to change, revision %d has it all\n", res.GetRevision())
 		default:
-			_, _ = fmt.Fprintf(w, "imported, revision %d\n", res.GetRevision())
+			_, _ = fmt.Fprintf(w, "imported as revision %d\n", res.GetRevision())
 		}
 	})
 	if err == nil && failed > 0 {
