@@ -85,6 +85,9 @@ func (a *authentication) certificateCaller(ctx context.Context) (Caller, error) 
 	if cert == nil {
 		return Caller{}, errNoAuthHeader
 	}
+	if a.failures.now().After(cert.NotAfter) {
+		return Caller{}, errUnknownCertificate // the connection is older
+	}
 	for i := range a.certificates {
 		if c := &a.certificates[i]; c.matches(cert) {
 			return Caller{Name: c.Name, Permissions: c.Permissions}, nil

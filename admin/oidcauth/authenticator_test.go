@@ -188,7 +188,7 @@ func TestKeysRotate(t *testing.T) {
 	f.want(first, codes.OK, codes.PermissionDenied)  // until the provider takes the old key back
 
 	provider.Rotate(false)
-	until(t, "tokens of the old keys are refused", func() bool { return f.read(second) == codes.Unauthenticated })
+	until(t, "tokens of the old keys are refused", func() bool { return f.grpc(second) == codes.Unauthenticated })
 	f.want(first, codes.Unauthenticated, codes.Unauthenticated)
 	f.want(provider.Token("viewer"), codes.OK, codes.PermissionDenied)
 }
@@ -293,7 +293,7 @@ func TestTheProviderIsAwayAtTheStart(t *testing.T) {
 	f2.want("no JWT", codes.Unauthenticated, codes.Unauthenticated)
 	provider.Up()
 	for _, g := range []*fixture{f, f2} {
-		until(t, "the provider is found", func() bool { return g.read(token) == codes.OK })
+		until(t, "the provider is found", func() bool { return g.grpc(token) == codes.OK })
 		g.want(token, codes.OK, codes.OK)
 	}
 	mu.Lock()
@@ -326,7 +326,7 @@ func TestTheProviderGoesAwayAndComesBack(t *testing.T) {
 	fresh := provider.Sign("JWT", merge(provider.Claims(audience), zitadelRoles("operator")))
 	provider.Rotate(true) // and a key that is made while it is away
 	unseen := provider.Sign("JWT", merge(provider.Claims(audience), zitadelRoles("operator")))
-	until(t, "the new keys are read", func() bool { return f.read(fresh) == codes.OK })
+	until(t, "the new keys are read", func() bool { return f.grpc(fresh) == codes.OK })
 	provider.Down()
 	provider.Rotate(true)
 	newest := provider.Sign("JWT", merge(provider.Claims(audience), zitadelRoles("operator")))
@@ -334,7 +334,7 @@ func TestTheProviderGoesAwayAndComesBack(t *testing.T) {
 	f.want(unseen, codes.OK, codes.OK)
 	f.want(newest, codes.Unavailable, codes.Unavailable) // it may well be the provider's
 	provider.Up()
-	until(t, "the newest key is read", func() bool { return f.read(newest) == codes.OK })
+	until(t, "the newest key is read", func() bool { return f.grpc(newest) == codes.OK })
 }
 
 func merge(a, b map[string]any) map[string]any {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/execgate/execgate/admin"
 	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/internal/certs"
 	"github.com/execgate/execgate/internal/config"
 	"github.com/execgate/execgate/internal/depot"
 	"github.com/execgate/execgate/internal/metrics"
@@ -70,6 +71,7 @@ type App struct {
 
 	life       atomic.Int32
 	teardown   teardown
+	watched    []func(context.Context) // run in the background from the start on
 	background sync.WaitGroup
 	doors      sync.WaitGroup
 	failed     chan error
@@ -180,7 +182,11 @@ func (a *App) assemble() error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
-	proxyTLS, err := certificate("proxy.tls", cfg.Proxy.TLS)
+	proxyTLS, err := a.certificate(certs.Options{
+		Listener: "proxy.tls",
+		CertFile: cfg.Proxy.TLS.CertFile,
+		KeyFile:  cfg.Proxy.TLS.KeyFile,
+	})
 	if err != nil {
 		return err
 	}
@@ -244,22 +250,20 @@ func (a *App) openStore() error {
 
 // assembleAdmin makes the admin API.
 func (a *App) assembleAdmin() error {
-	var tokens []admin.Token
-	for _, t := range a.config.Admin.Tokens {
-		tokens = append(tokens, admin.Token{
-			Name:        t.Name,
-			SHA256:      admin.HashToken(t.Token.Reveal()),
-			Permissions: t.Permissions,
-		})
+	cfg := a.config.Admin
+	authenticators, err := a.authenticators()
+	if err != nil {
+		return err
 	}
-	var err error
 	a.admin, err = admin.New(admin.Options{
-		Store:           a.replica,
-		Schema:          a.methodsAndServices,
-		CheckURL:        a.client.CheckURL,
-		Tokens:          tokens,
-		InstanceID:      a.config.InstanceID,
-		ActionsDisabled: !a.config.Admin.ActionsEnabled,
+		Store:              a.replica,
+		Schema:             a.methodsAndServices,
+		CheckURL:           a.client.CheckURL,
+		Tokens:             tokens(cfg),
+		Authenticators:     authenticators,
+		ClientCertificates: clientCertificates(cfg),
+		InstanceID:         a.config.InstanceID,
+		ActionsDisabled:    !cfg.ActionsEnabled,
 		Gateway: admin.GatewayOptions{
 			History:          a.store,
 			Defaults:         a.configurator.defaults,
@@ -281,7 +285,13 @@ func (a *App) assembleAdmin() error {
 	if err != nil {
 		return err
 	}
-	adminTLS, err := certificate("admin.tls", a.config.Admin.TLS)
+	adminTLS, err := a.certificate(certs.Options{
+		Listener:     "admin.tls",
+		CertFile:     cfg.TLS.CertFile,
+		KeyFile:      cfg.TLS.KeyFile,
+		ClientAuth:   clientAuth[cfg.TLS.ClientAuth],
+		ClientCAFile: cfg.TLS.ClientCAFile,
+	})
 	if err != nil {
 		return err
 	}

@@ -351,7 +351,7 @@ func TestTLSOnEverySide(t *testing.T) {
 	c.Upstream.TLS.CAFile = certs.CAFile
 	c.Upstream.TLS.ServerName = "localhost"
 	c.Proxy.TLS = config.ServerTLS{CertFile: certs.CertFile, KeyFile: certs.KeyFile}
-	c.Admin.TLS = c.Proxy.TLS
+	c.Admin.TLS.CertFile, c.Admin.TLS.KeyFile = certs.CertFile, certs.KeyFile
 	g := start(t, c).learned()
 
 	client := certs.Client.Clone()

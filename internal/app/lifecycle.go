@@ -117,6 +117,7 @@ func (a *App) learn(ctx context.Context) error {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.background.Go(func() { a.kill.watch(run) })
+	a.watch(run)
 	a.background.Go(func() {
 		if err := a.learner.Run(run); err != nil {
 			a.fail(fmt.Errorf("learn the schema: %w", err))

@@ -39,18 +39,6 @@ func openDoor(ctx context.Context, key, address string) (*door, error) {
 	return &door{key: key, listener: listener}, nil
 }
 
-// certificate reads the certificate of a listener; nil when there is none.
-func certificate(key string, cert config.ServerTLS) (*tls.Config, error) {
-	if !cert.Enabled() {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("%s: read the certificate: %w", key, err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
-}
-
 // listenHint puts what an operator can do behind what the system says.
 func listenHint(key string, err error) error {
 	variable := config.EnvName(key)

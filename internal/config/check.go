@@ -147,28 +147,17 @@ func (c *checker) upstreamURL(text string) (secure bool) {
 
 func (c *checker) admin() {
 	a := c.config.Admin
-	c.serverTLS("admin.tls", a.TLS)
-	names, values := map[string]int{}, map[string]int{}
+	c.adminTLS(a.TLS)
+	names, values := map[string]string{}, map[string]int{}
 	for i, t := range a.Tokens {
 		at := fmt.Sprintf("admin.tokens[%d]", i)
-		if c.notEmpty(at+".name", t.Name, "name the caller; the name stands in the audit log") {
-			if first, ok := names[t.Name]; ok {
-				c.fault(at+".name", fmt.Sprintf("%q is already the name of admin.tokens[%d]", t.Name, first), "give each token a name of its own")
-			} else {
-				names[t.Name] = i
-			}
-		}
+		c.callerName(at, t.Name, "token", names)
 		c.token(at, t, i, values)
-		if len(t.Permissions) == 0 {
-			c.fault(at+".permissions", "no permission is given, so the token could do nothing", `write ["action.*", "execution.*", "gateway.*"] for all of them`)
-		}
-		for j, p := range t.Permissions {
-			if !permission.MatchString(p) {
-				c.fault(fmt.Sprintf("%s.permissions[%d]", at, j), fmt.Sprintf("%q is not a permission", p), "write one like action.target.read, or action.* for all below")
-			}
-		}
+		c.permissions(at+".permissions", t.Permissions, "the token")
 	}
-	if len(a.Tokens) == 0 && !isLoopback(a.Listen) && isListen(a.Listen) {
+	c.oidc(a.OIDC)
+	c.clientCertificates(a, names)
+	if len(a.Tokens)+len(a.ClientCertificates) == 0 && a.OIDC.Issuer == "" && !isLoopback(a.Listen) && isListen(a.Listen) {
 		c.fault("admin.listen", fmt.Sprintf("%s can be reached from other machines, and admin.tokens is empty: anybody there could change targets and executions", a.Listen),
 			"add a token, or listen on 127.0.0.1")
 	}
@@ -386,13 +375,19 @@ func (c *checker) serverTLS(path string, t ServerTLS) { c.keyPair(path, t.CertFi
 
 // clientTLS checks the files of connections that the gateway opens.
 func (c *checker) clientTLS(path, ca, cert, key string) {
-	if c.readable(path+".ca_file", ca) && ca != "" {
-		text, err := readFile(ca)
-		if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
-			c.fault(path+".ca_file", fmt.Sprintf("%s: no PEM certificate in it", ca), "name a file of PEM certificates")
-		}
-	}
+	c.authorities(path+".ca_file", ca)
 	c.keyPair(path, cert, key)
+}
+
+// authorities checks a file of certificates that others are verified with.
+func (c *checker) authorities(path, file string) {
+	if !c.readable(path, file) || file == "" {
+		return
+	}
+	text, err := readFile(file)
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
+		c.fault(path, fmt.Sprintf("%s: no PEM certificate in it", file), "name a file of PEM certificates")
+	}
 }
 
 // keyPair checks that a certificate and its key are both there and fit.

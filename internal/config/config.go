@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"time"
+)
 
 // Config is the whole configuration of one gateway. [Default] gives the value
 // of every key that is not set. A Config is not changed after it was loaded.
@@ -106,15 +111,69 @@ type Schema struct {
 
 // Admin is the API that manages targets and executions.
 type Admin struct {
-	Listen string    `key:"listen"`
-	TLS    ServerTLS `key:"tls"`
-	Tokens []Token   `key:"tokens"`
+	Listen string   `key:"listen"`
+	TLS    AdminTLS `key:"tls"`
+	Tokens []Token  `key:"tokens"`
+	OIDC   OIDC     `key:"oidc"`
+	// ClientCertificates are callers that show a certificate instead of a token.
+	ClientCertificates []ClientCertificate `key:"client_certificates"`
 	// ActionsEnabled is the feature flag of ZITADEL's v3alpha service: false
 	// refuses its methods. Executions run either way.
 	ActionsEnabled bool `key:"actions_enabled"`
 	// ExportDir is the directory that export and import keep files below.
 	// Empty: files are refused.
 	ExportDir string `key:"export_dir"`
+}
+
+// AdminTLS is the certificate of the admin listener, and what it asks of its
+// clients.
+type AdminTLS struct {
+	CertFile     string `key:"cert_file"`
+	KeyFile      string `key:"key_file"`
+	ClientCAFile string `key:"client_ca_file"`
+	ClientAuth   string `key:"client_auth"` // none, optional or required
+}
+
+// Enabled says whether a certificate is set.
+func (t AdminTLS) Enabled() bool { return t.CertFile != "" }
+
+// OIDC lets callers come with JWT access tokens of a provider. No issuer: none
+// do.
+type OIDC struct {
+	Issuer   string   `key:"issuer"`
+	Audience []string `key:"audience"`
+	JWKSURL  string   `key:"jwks_url"` // empty: discovery tells
+	// RolesClaim is the path of the claim whose roles Roles grants permissions to;
+	// PermissionsClaim that of one that holds permissions themselves.
+	RolesClaim       string              `key:"roles_claim"`
+	Roles            map[string][]string `key:"roles"`
+	PermissionsClaim string              `key:"permissions_claim"`
+	Algorithms       []string            `key:"algorithms"` // empty: all that are not symmetric
+	ClockSkew        time.Duration       `key:"clock_skew"`
+	// RequireATJWT refuses tokens without the header typ: at+jwt (RFC 9068).
+	RequireATJWT bool   `key:"require_at_jwt"`
+	CAFile       string `key:"ca_file"` // empty: the system's
+	// AllowHTTP lets the issuer be on another machine without TLS.
+	AllowHTTP bool `key:"allow_http"`
+}
+
+// ClientCertificate is one caller of the admin API that shows a certificate with
+// one of the four marks.
+type ClientCertificate struct {
+	Name              string   `key:"name"`
+	SubjectCN         string   `key:"subject_cn"`
+	SANDNS            string   `key:"san_dns"`
+	SANURI            string   `key:"san_uri"`
+	FingerprintSHA256 string   `key:"fingerprint_sha256"`
+	Permissions       []string `key:"permissions"`
+}
+
+// Fingerprint returns the digest that FingerprintSHA256 writes in hexadecimal,
+// with or without colons.
+func (c ClientCertificate) Fingerprint() (digest [sha256.Size]byte, ok bool) {
+	text := strings.ReplaceAll(c.FingerprintSHA256, ":", "")
+	n, err := hex.Decode(digest[:], []byte(text[:min(len(text), 2*sha256.Size)]))
+	return digest, err == nil && n == sha256.Size && len(text) == 2*sha256.Size
 }
 
 // Token is one caller of the admin API.

@@ -13,10 +13,7 @@ import (
 	"github.com/execgate/execgate/internal/strictyaml"
 )
 
-var (
-	secretType = reflect.TypeFor[Secret]()
-	tokensType = reflect.TypeFor[[]Token]()
-)
+var secretType = reflect.TypeFor[Secret]()
 
 // decoder decodes a file, or one environment variable, into the configuration.
 type decoder struct {

@@ -23,8 +23,13 @@ func Default() *Config {
 				CachePath:       "data/schema.binpb",
 			},
 		},
-		Admin: Admin{Listen: "127.0.0.1:8081", ActionsEnabled: true},
-		Ops:   Ops{Listen: "127.0.0.1:8082"},
+		Admin: Admin{
+			Listen:         "127.0.0.1:8081",
+			TLS:            AdminTLS{ClientAuth: "none"},
+			OIDC:           OIDC{RolesClaim: "urn:zitadel:iam:org:project:roles", ClockSkew: 30 * time.Second},
+			ActionsEnabled: true,
+		},
+		Ops: Ops{Listen: "127.0.0.1:8082"},
 		Store: Store{
 			Driver:   "embedded",
 			Embedded: EmbeddedStore{Path: "data/execgate.db"},

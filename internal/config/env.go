@@ -84,7 +84,7 @@ func (d *decoder) variable(value string, v reflect.Value, path string) {
 		d.mark(path, 0)
 		v.Set(reflect.ValueOf(NewSecret(value)))
 		return
-	case v.Kind() == reflect.Slice && v.Type() != tokensType && !strings.HasPrefix(strings.TrimSpace(value), "[") &&
+	case v.Kind() == reflect.Slice && !isStructList(v.Type()) && !strings.HasPrefix(strings.TrimSpace(value), "[") &&
 		!strings.HasPrefix(strings.TrimSpace(value), "- "):
 		d.mark(path, 0)
 		list := []string{}

@@ -10,6 +10,11 @@ import (
 // isSection says whether t holds keys of its own and no value.
 func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct && t != secretType }
 
+// isStructList says whether t is a list of keys and values.
+func isStructList(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
+}
+
 // walk calls visit for every key below v that holds a value, sections left out.
 // A list of structs is one key.
 func walk(v reflect.Value, path string, visit func(path string, v reflect.Value)) {

@@ -24,6 +24,40 @@ type Certificates struct {
 	// Server presents the server's certificate; Client trusts the authority.
 	// Both may be changed before they are used.
 	Server, Client *tls.Config
+
+	ca     *x509.Certificate
+	caKey  *ecdsa.PrivateKey
+	serial int64
+}
+
+// Issue makes another certificate of the same authority, for clients and for
+// localhost, and returns it as it is and as PEM files. change may be nil.
+func (c *Certificates) Issue(tb testing.TB, change func(*x509.Certificate)) (cert tls.Certificate, certFile, keyFile string) {
+	tb.Helper()
+	c.serial++
+	now := time.Now()
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(c.serial), Subject: pkix.Name{CommonName: "another"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if change != nil {
+		change(leaf)
+	}
+	key := newKey(tb)
+	der := sign(tb, leaf, c.ca, key, c.caKey)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatalf("encode key: %v", err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatalf("parse certificate: %v", err)
+	}
+	dir := tb.TempDir()
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: parsed},
+		writePEM(tb, dir, "cert.pem", "CERTIFICATE", der), writePEM(tb, dir, "key.pem", "PRIVATE KEY", keyDER)
 }
 
 // NewCertificates makes certificates for the given host names and addresses;
@@ -74,6 +108,7 @@ func NewCertificates(tb testing.TB, hosts ...string) *Certificates {
 		KeyFile:  writePEM(tb, dir, "server.key", "PRIVATE KEY", keyDER),
 		Server:   &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		Client:   &tls.Config{RootCAs: pool},
+		ca:       parsed, caKey: caKey, serial: 2,
 	}
 }
 
