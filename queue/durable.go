@@ -260,7 +260,7 @@ func (q *Durable) Enqueue(ctx context.Context, d Delivery) error {
 	if settings == nil {
 		settings = &Settings{}
 	}
-	r := newRecord(d, settings.OrderBy)
+	r := q.newRecord(d, settings)
 	err := q.take(ctx, r)
 	if err == nil || settings.OnFull != OnFullBlockCall {
 		return err
@@ -282,36 +282,44 @@ func (q *Durable) Enqueue(ctx context.Context, d Delivery) error {
 	return fmt.Errorf("%w: %w", ErrBlocked, err)
 }
 
-func newRecord(d Delivery, by OrderBy) *Record {
+// newRecord makes the record of a delivery to a target with the settings.
+func (q *Durable) newRecord(d Delivery, settings *Settings) *Record {
 	now := time.Now()
 	r := &Record{
 		ID: d.ID, Target: d.Target.ID, Kind: d.Kind, Execution: d.Execution, Body: d.Body,
-		Interrupt: d.Target.InterruptOnError,
+		Interrupt: d.Target.InterruptOnError, OrderKey: settings.OrderBy.key(&d),
 	}
 	if r.ID == "" {
 		r.ID = NewID(now)
 	}
-	key := ""
-	switch by {
-	case OrderByUser:
-		key = d.UserID
-	case OrderByAggregate:
-		key = d.AggregateID
-	}
-	if key != "" {
-		// A hash: the key may be personal data, and the queue must only tell
-		// whether two are the same.
-		hash := sha256.Sum256([]byte(key))
-		r.OrderKey = hex.EncodeToString(hash[:12])
-	}
 	for i, t := range d.Then {
-		id := NewID(now)
+		step := Step{ID: NewID(now), Target: t.ID, Interrupt: t.InterruptOnError}
 		if d.ID != "" {
-			id = IDFor(timeOf(d.ID), d.ID, strconv.Itoa(i))
+			step.ID = IDFor(timeOf(d.ID), d.ID, strconv.Itoa(i))
 		}
-		r.Then = append(r.Then, Step{ID: id, Target: t.ID, Interrupt: t.InterruptOnError})
+		if s, _ := q.o.Targets(t.ID); s != nil {
+			step.OrderKey = s.OrderBy.key(&d)
+		}
+		r.Then = append(r.Then, step)
 	}
 	return r
+}
+
+// key returns the order key of a delivery: a hash, because what it stands for may
+// be personal data, and the queue must only tell whether two are the same.
+func (by OrderBy) key(d *Delivery) string {
+	value := ""
+	switch by {
+	case OrderByUser:
+		value = d.UserID
+	case OrderByAggregate:
+		value = d.AggregateID
+	}
+	if value == "" {
+		return ""
+	}
+	hash := sha256.Sum256([]byte(value))
+	return hex.EncodeToString(hash[:12])
 }
 
 // patience bounds a Put, beside what the backend itself does.

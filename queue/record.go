@@ -126,6 +126,7 @@ type Record struct {
 type Step struct {
 	ID        string `json:"i"`
 	Target    string `json:"t"`
+	OrderKey  string `json:"ok,omitempty"`
 	Interrupt bool   `json:"x,omitempty"`
 }
 
@@ -168,7 +169,7 @@ func (r *Record) note(a Attempt) {
 func (r *Record) follow() *Record {
 	step := r.Then[0]
 	return &Record{
-		ID: step.ID, Target: step.Target, Kind: r.Kind, Execution: r.Execution, OrderKey: r.OrderKey,
+		ID: step.ID, Target: step.Target, Kind: r.Kind, Execution: r.Execution, OrderKey: step.OrderKey,
 		Interrupt: step.Interrupt, Then: r.Then[1:], Body: r.Body, Size: len(r.Body), accepted: true,
 	}
 }

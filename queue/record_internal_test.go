@@ -10,7 +10,7 @@ func FuzzRecord(f *testing.F) {
 	at := time.UnixMilli(1700000000000).UTC()
 	full := &Record{
 		ID: NewID(at), Target: "t", Kind: KindEvent, Execution: `ev"z":5`, Created: at, OrderKey: "k", Interrupt: true,
-		Then: []Step{{ID: NewID(at), Target: "u", Interrupt: true}}, Size: 3, State: StateDead, Attempts: 2, Replayed: 1,
+		Then: []Step{{ID: NewID(at), Target: "u", OrderKey: "o", Interrupt: true}}, Size: 3, State: StateDead, Attempts: 2, Replayed: 1,
 		Since: at.Add(time.Second), Ended: at.Add(time.Minute), Reason: DeadGone, sequence: 7,
 		History: []Attempt{{Number: 2, At: at, Outcome: "failed", Status: 410, Latency: time.Second, Detail: "why"}},
 	}

@@ -32,32 +32,43 @@ func (q *Redis) read(ctx context.Context, doing string, size int, queue func(red
 	return nil
 }
 
+// askTime asks the server that holds the keys for its time: in a cluster, a
+// command without a key would go to any.
+func (q *Redis) askTime(ctx context.Context, pipe redis.Pipeliner) *redis.Cmd {
+	return pipe.Eval(ctx, "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)", []string{q.key("stat")})
+}
+
+func answeredTime(cmd *redis.Cmd) time.Time {
+	ms, _ := cmd.Int64()
+	return fromMillis(ms)
+}
+
 // targets returns the ids of all targets that have something, and the time.
 func (q *Redis) targets(ctx context.Context) (targets []string, now time.Time, err error) {
 	var members *redis.StringSliceCmd
-	var clock *redis.TimeCmd
+	var clock *redis.Cmd
 	err = q.read(ctx, "list targets", 0, func(pipe redis.Pipeliner) {
-		members, clock = pipe.SMembers(ctx, q.key("targets")), pipe.Time(ctx)
+		members, clock = pipe.SMembers(ctx, q.key("targets")), q.askTime(ctx, pipe)
 	})
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	return members.Val(), clock.Val(), nil
+	return members.Val(), answeredTime(clock), nil
 }
 
 // parked returns which targets are parked.
 func (q *Redis) parked(ctx context.Context) (map[string]bool, error) {
 	var until *redis.ZSliceCmd
-	var clock *redis.TimeCmd
+	var clock *redis.Cmd
 	err := q.read(ctx, "list parked targets", 0, func(pipe redis.Pipeliner) {
-		until, clock = pipe.ZRangeWithScores(ctx, q.key("parked"), 0, -1), pipe.Time(ctx)
+		until, clock = pipe.ZRangeWithScores(ctx, q.key("parked"), 0, -1), q.askTime(ctx, pipe)
 	})
 	if err != nil {
 		return nil, err
 	}
 	parked := make(map[string]bool)
 	for _, z := range until.Val() {
-		if target, ok := z.Member.(string); ok && int64(z.Score) > clock.Val().UnixMilli() {
+		if target, ok := z.Member.(string); ok && int64(z.Score) > answeredTime(clock).UnixMilli() {
 			parked[target] = true
 		}
 	}
