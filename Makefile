@@ -41,7 +41,7 @@ run: ## serve with config.example.yaml
 	go run ./cmd/execgate serve --config config.example.yaml
 
 .PHONY: test
-test: bin/gotestsum ## every test, with the race detector, against a real Redis
+test: bin/gotestsum test-tools ## every test, with the race detector, against a real Redis
 	@scripts/test.sh
 
 .PHONY: lint
@@ -88,6 +88,9 @@ tools: bin/golangci-lint bin/gotestsum buf-tools ## build the pinned tools into 
 .PHONY: buf-tools
 buf-tools: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway bin/protoc-gen-connect-go
 
+.PHONY: test-tools
+test-tools: bin/versitygw bin/fake-gcs-server ## build the real S3 and GCS servers that tests run against
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist
@@ -109,3 +112,12 @@ bin/protoc-gen-grpc-gateway: tools/go.mod
 	$(call TOOL,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway)
 bin/protoc-gen-connect-go: tools/go.mod
 	$(call TOOL,connectrpc.com/connect/cmd/protoc-gen-connect-go)
+
+# The servers of tests are in a module of their own: they need much, and nothing
+# of it should hold back the other tools.
+TEST_TOOL = GOFLAGS= GOBIN=$(BIN) go -C tools/blob install -buildvcs=false $(1) && touch $(BIN)/$(notdir $(1))
+
+bin/versitygw: tools/blob/go.mod
+	$(call TEST_TOOL,github.com/versity/versitygw/cmd/versitygw)
+bin/fake-gcs-server: tools/blob/go.mod
+	$(call TEST_TOOL,github.com/fsouza/fake-gcs-server)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -68,25 +69,40 @@ func refuse(code codes.Code, format string, args ...any) error {
 	return &admin.Error{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// transport makes connections for one exchange; release ends them.
-func (d *Depot) transport(dial func(ctx context.Context, network, address string) (net.Conn, error)) (t *http.Transport, release func()) {
-	t = &http.Transport{
-		Proxy:                  nil, // it would connect in our place, unasked
-		DialContext:            dial,
+// exchange is one write or read over the network.
+type exchange struct {
+	what string // "s3" or "gcs"
+	*http.Transport
+	// denied is set when a connection was refused: not every library hands the error on.
+	denied atomic.Bool
+}
+
+func (d *Depot) exchange(what string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *exchange {
+	x := &exchange{what: what}
+	x.Transport = &http.Transport{
+		Proxy: nil, // it would connect in our place, unasked
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if errors.Is(err, targetclient.ErrDenied) {
+				x.denied.Store(true)
+			}
+			return conn, err
+		},
 		TLSClientConfig:        d.o.TLS.Clone(),
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 	}
-	return t, t.CloseIdleConnections
+	return x
 }
 
 // failure says why an exchange failed, in words of ours. Answers of the server are judged before.
-func failure(ctx context.Context, what string, err error) error {
+func (x *exchange) failure(ctx context.Context, err error) error {
+	what := x.what
 	var timeout net.Error
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, targetclient.ErrDenied):
+	case x.denied.Load():
 		return refuse(codes.PermissionDenied, "%s: targetclient.deny_list of the gateway covers the address", what)
 	case errors.Is(err, errTooLarge):
 		return refuse(codes.FailedPrecondition, "%s: the document is larger than an import may be", what)

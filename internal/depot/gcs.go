@@ -22,13 +22,13 @@ import (
 )
 
 // gcs returns a client for one exchange.
-func (d *Depot) gcs(ctx context.Context, l *gatewaypb.GCSLocation) (s *storage.Service, release func(), err error) {
+func (d *Depot) gcs(ctx context.Context, l *gatewaypb.GCSLocation) (s *storage.Service, x *exchange, err error) {
 	dial := d.o.Dial
 	if d.o.GCSEmulator != "" {
 		dial = new(net.Dialer).DialContext
 	}
-	t, release := d.transport(dial)
-	client := &http.Client{Transport: t, CheckRedirect: keepTLS}
+	x = d.exchange("gcs", dial)
+	client := &http.Client{Transport: x, CheckRedirect: keepTLS}
 	options := []option.ClientOption{option.WithHTTPClient(client)}
 	if d.o.GCSEmulator != "" {
 		options = append(options, option.WithEndpoint(emulatorURL(d.o.GCSEmulator)))
@@ -44,7 +44,7 @@ func (d *Depot) gcs(ctx context.Context, l *gatewaypb.GCSLocation) (s *storage.S
 	if s, err = storage.NewService(ctx, options...); err != nil {
 		return nil, nil, refuse(codes.InvalidArgument, "gcs: not possible with these settings")
 	}
-	return s, release, nil
+	return s, x, nil
 }
 
 // emulatorURL is the base of the API; as in Google's own libraries the scheme may be missing.
@@ -97,38 +97,38 @@ func serviceAccount(text string) (*jwt.Config, error) {
 }
 
 func (d *Depot) writeGCS(ctx context.Context, l *gatewaypb.GCSLocation, document []byte) error {
-	s, release, err := d.gcs(ctx, l)
+	s, x, err := d.gcs(ctx, l)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer x.CloseIdleConnections()
 	_, err = s.Objects.Insert(l.GetBucket(), &storage.Object{Name: l.GetPath(), ContentType: documentType}).
 		Media(bytes.NewReader(document), googleapi.ContentType(documentType), googleapi.ChunkSize(0)).Context(ctx).Do()
 	if err != nil {
-		return gcsFailure(ctx, err)
+		return x.gcsFailure(ctx, err)
 	}
 	return nil
 }
 
 func (d *Depot) readGCS(ctx context.Context, l *gatewaypb.GCSLocation, limit int64) ([]byte, error) {
-	s, release, err := d.gcs(ctx, l)
+	s, x, err := d.gcs(ctx, l)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer x.CloseIdleConnections()
 	res, err := s.Objects.Get(l.GetBucket(), l.GetPath()).Context(ctx).Download()
 	if err != nil {
-		return nil, gcsFailure(ctx, err)
+		return nil, x.gcsFailure(ctx, err)
 	}
 	defer res.Body.Close()
 	text, err := readAll(res.Body, limit)
 	if err != nil {
-		return nil, gcsFailure(ctx, err)
+		return nil, x.gcsFailure(ctx, err)
 	}
 	return text, nil
 }
 
-func gcsFailure(ctx context.Context, err error) error {
+func (x *exchange) gcsFailure(ctx context.Context, err error) error {
 	var answer *googleapi.Error
 	var token *oauth2.RetrieveError
 	if errors.As(err, &token) {
@@ -144,5 +144,5 @@ func gcsFailure(ctx context.Context, err error) error {
 			return refuse(codes.InvalidArgument, "gcs: bucket or path is not valid")
 		}
 	}
-	return failure(ctx, "gcs", err)
+	return x.failure(ctx, err)
 }
