@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/andybalholm/brotli"
-	"github.com/andybalholm/brotli"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -367,8 +366,6 @@ func encoded(t *testing.T, coding, body string) []byte {
 		w = zlib.NewWriter(&b)
 	case "br":
 		w = brotli.NewWriter(&b)
-	case "br":
-		w = brotli.NewWriter(&b)
 	default:
 		return []byte(body)
 	}
@@ -390,8 +387,6 @@ func decoded(t *testing.T, coding, body string) string {
 		r, err = gzip.NewReader(strings.NewReader(body))
 	case "deflate":
 		r, err = zlib.NewReader(strings.NewReader(body))
-	case "br":
-		r = brotli.NewReader(strings.NewReader(body))
 	case "br":
 		r = brotli.NewReader(strings.NewReader(body))
 	default:
