@@ -20,10 +20,22 @@ type wire struct {
 	enc *hpack.Encoder
 	buf bytes.Buffer
 	got int // DATA received and not yet given back
+
+	window  int            // of the connection, as the peer gave it
+	initial int            // of new streams
+	given   map[uint32]int // WINDOW_UPDATEs less DATA, per stream that waits
+	waiting []message
+}
+
+// message is what waits for window: data, and what follows it.
+type message struct {
+	id   uint32
+	data []byte
+	then func()
 }
 
 func newWire(nc net.Conn) *wire {
-	w := &wire{nc: nc, in: bufio.NewReaderSize(nc, 64<<10)}
+	w := &wire{nc: nc, in: bufio.NewReaderSize(nc, 64<<10), window: 65535, initial: 65535, given: map[uint32]int{}}
 	w.enc = hpack.NewEncoder(&w.buf)
 	return w
 }
@@ -47,18 +59,52 @@ func (w *wire) headers(id uint32, end bool, fields ...hpack.HeaderField) {
 	w.frame(http2.FrameHeaders, flags, id, w.buf.Bytes())
 }
 
-func (w *wire) data(id uint32, end bool, p []byte) {
-	for {
-		n := min(len(p), 16<<10)
-		var flags http2.Flags
-		if end && n == len(p) {
-			flags = http2.FlagDataEndStream
+// data sends p as windows allow, with END_STREAM if then is nil, and calls then after it otherwise.
+func (w *wire) data(id uint32, p []byte, then func()) {
+	if len(p) <= min(w.window, w.initial, 16<<10) && len(w.waiting) == 0 {
+		w.piece(id, p, then == nil)
+		w.window -= len(p)
+		if then != nil {
+			then()
 		}
-		w.frame(http2.FrameData, flags, id, p[:n])
-		if p = p[n:]; len(p) == 0 {
-			return
+		return
+	}
+	w.waiting = append(w.waiting, message{id: id, data: append([]byte(nil), p...), then: then})
+	w.pump()
+}
+
+func (w *wire) piece(id uint32, p []byte, end bool) {
+	var flags http2.Flags
+	if end {
+		flags = http2.FlagDataEndStream
+	}
+	w.frame(http2.FrameData, flags, id, p)
+}
+
+// pump sends what waits, as far as it may.
+func (w *wire) pump() {
+	kept := w.waiting[:0]
+	for _, m := range w.waiting {
+		for len(m.data) > 0 {
+			n := min(len(m.data), 16<<10, w.window, w.initial+w.given[m.id])
+			if n <= 0 {
+				break
+			}
+			w.piece(m.id, m.data[:n], n == len(m.data) && m.then == nil)
+			w.window -= n
+			w.given[m.id] -= n
+			m.data = m.data[n:]
+		}
+		if len(m.data) > 0 {
+			kept = append(kept, m)
+			continue
+		}
+		delete(w.given, m.id)
+		if m.then != nil {
+			m.then()
 		}
 	}
+	w.waiting = kept
 }
 
 // start sends the SETTINGS, with windows that never are in the way.
@@ -109,6 +155,22 @@ func (w *wire) read(on func(kind http2.FrameType, flags http2.Flags, id uint32, 
 		case http2.FrameSettings:
 			if flags&http2.FlagSettingsAck == 0 {
 				w.frame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
+				for ; len(p) >= 6; p = p[6:] {
+					if http2.SettingID(binary.BigEndian.Uint16(p)) == http2.SettingInitialWindowSize {
+						w.initial = int(binary.BigEndian.Uint32(p[2:]))
+					}
+				}
+			}
+		case http2.FrameWindowUpdate:
+			if n := int(binary.BigEndian.Uint32(p)); id == 0 {
+				w.window += n
+			} else {
+				w.given[id] += n
+			}
+			if len(w.waiting) > 0 {
+				w.pump()
+			} else {
+				delete(w.given, id)
 			}
 		case http2.FramePing:
 			if flags&http2.FlagPingAck == 0 {
@@ -118,6 +180,9 @@ func (w *wire) read(on func(kind http2.FrameType, flags http2.Flags, id uint32, 
 			if w.got += n; w.got > 1<<20 {
 				w.frame(http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, uint32(w.got)))
 				w.got = 0
+			}
+			if flags&http2.FlagDataEndStream == 0 && n > 8<<10 { // A long message; its stream needs more.
+				w.frame(http2.FrameWindowUpdate, 0, id, binary.BigEndian.AppendUint32(nil, uint32(n)))
 			}
 		}
 		if err := on(kind, flags, id, p); err != nil {
@@ -167,10 +232,11 @@ func cannedConn(nc net.Conn) error {
 		w.headers(id, false,
 			hpack.HeaderField{Name: ":status", Value: "200"},
 			hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
-		w.data(id, false, p)
-		w.headers(id, true,
-			hpack.HeaderField{Name: "grpc-status", Value: "0"},
-			hpack.HeaderField{Name: "grpc-message", Value: ""})
+		w.data(id, p, func() {
+			w.headers(id, true,
+				hpack.HeaderField{Name: "grpc-status", Value: "0"},
+				hpack.HeaderField{Name: "grpc-message", Value: ""})
+		})
 		return nil
 	})
 }

@@ -90,7 +90,7 @@ func loadConn(address string, s scenario, until time.Time) (result, error) {
 			hpack.HeaderField{Name: "authorization", Value: "Bearer dG9rZW4tdG9rZW4tdG9rZW4tdG9rZW4tdG9rZW4tdG9rZW4"},
 			hpack.HeaderField{Name: "grpc-timeout", Value: fmt.Sprint(4999000+id%1000, "u")},
 		)
-		w.data(id, true, message)
+		w.data(id, message, nil)
 	}
 	now := time.Now()
 	for range s.streams {
@@ -102,7 +102,7 @@ func loadConn(address string, s scenario, until time.Time) (result, error) {
 		case http2.FrameData:
 			got += len(p)
 		case http2.FrameRSTStream, http2.FrameGoAway:
-			return errStatus
+			return fmt.Errorf("%w: %v on stream %d: %x", errStatus, kind, id, p)
 		}
 		if (kind != http2.FrameHeaders && kind != http2.FrameData) || flags&http2.FlagDataEndStream == 0 {
 			return nil
