@@ -35,6 +35,8 @@ type planner struct {
 	goneNames  map[string]bool // lower-cased names of targets that will be deleted
 	goneIDs    map[string]bool // of executions
 	named      map[string]string
+
+	suggested int
 }
 
 // verdict is what a plan says of one thing that the document names.
@@ -229,17 +231,22 @@ func (p *planner) resolve(e *plannedExecution) []string {
 	return ids
 }
 
-// closestName suggests a name; with very many targets that takes too long.
+// closestName suggests the name of a target.
 func (p *planner) closestName(name string) string {
-	if len(p.byName) > 1000 || len(name) > 100 || len(p.faults) > maxFaults {
-		return ""
-	}
 	names := make([]string, 0, len(p.byName))
 	for _, t := range p.byName {
 		names = append(names, t.name)
 	}
 	slices.Sort(names)
-	return strictyaml.Closest(name, names)
+	return p.closest(name, names)
+}
+
+// closest suggests one of few; nobody reads the suggestions of a long list of faults.
+func (p *planner) closest(name string, known []string) string {
+	if p.suggested++; len(known) > 5000 || len(name) > 200 || p.suggested > maxFaults {
+		return ""
+	}
+	return strictyaml.Closest(name, known)
 }
 
 // sameExecution says whether the lists are those that are stored. A stored reference to a target that is not there
@@ -269,7 +276,8 @@ func (p *planner) wouldGo(e *plannedExecution, include int, id string) {
 // putExecution plans a change or a creation.
 func (p *planner) putExecution(e *plannedExecution, before *store.Execution, targets, includes []string) {
 	if _, err := p.core.existing(condition{Condition: e.cond}); err != nil {
-		p.fault(e.verdict, e.doc, "condition", unknownCondition(e.cond), "correct it; methods and services are those of the upstream, execgate lists them")
+		text, hint := p.unknownCondition(e.cond)
+		p.fault(e.verdict, e.doc, "condition", text, hint)
 	}
 	if len(targets) > 0 && len(includes) > 0 {
 		return // it has a fault already
@@ -310,16 +318,27 @@ func changeOf(exists bool) gatewaypb.ChangeKind {
 	return gatewaypb.ChangeKind_CHANGE_KIND_CREATE
 }
 
-func unknownCondition(c conditions.Condition) string {
-	switch c.Level {
-	case conditions.Name:
-		return "there is no function " + quoted(c.Value)
-	case conditions.EventType:
-		return "the upstream has no event type " + quoted(c.Value)
-	case conditions.Group:
-		return "the upstream has no event types of the group " + quoted(c.Value)
+// unknownCondition says what of a condition does not exist, and what may have been meant.
+func (p *planner) unknownCondition(c conditions.Condition) (text, hint string) {
+	methods, services, _ := p.core.schema()
+	types, _ := p.core.eventTypes()
+	known := map[conditions.Level][]string{
+		conditions.Method: methods, conditions.Service: services, conditions.Name: functionNames, conditions.EventType: types,
+	}[c.Level]
+	hint = "correct the name"
+	if c.Level == conditions.Name {
+		hint = "write one of: " + strings.Join(functionNames, ", ")
+	} else if near := p.closest(c.Value, known); near != "" {
+		hint = "did you mean " + near + "?"
 	}
-	return "the upstream has no " + c.Level.String() + " " + quoted(c.Value)
+	what := map[conditions.Level]string{
+		conditions.Name: "there is no function ", conditions.EventType: "the upstream has no event type ",
+		conditions.Group: "the upstream has no event types of the group ",
+	}[c.Level]
+	if what == "" {
+		what = "the upstream has no " + c.Level.String() + " "
+	}
+	return what + quoted(c.Value), hint
 }
 
 // delete plans the deletion of what the document does not name: executions first.

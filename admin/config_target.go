@@ -43,10 +43,10 @@ func (p *planner) target(doc *configfile.Target) {
 		return
 	}
 	p.targetFields(v, doc, before, &t)
-	if t.SigningKey == "" {
-		t.SigningKey = newSigningKey()
-	}
 	if before == nil {
+		if t.SigningKey == "" {
+			t.SigningKey = newSigningKey()
+		}
 		t.CreatedAt = p.core.changeTime(p.state.Time())
 		t.ChangedAt = t.CreatedAt
 		p.write(t.Item())

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
 	"github.com/execgate/execgate/admin"
@@ -33,7 +34,10 @@ import (
 	"github.com/execgate/execgate/targetclient"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	// The thread that the servers' lives hang on.
+	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/execgate/execgate/internal/testkit.startWithParent.func1.1"))
+}
 
 const limit = 1 << 20
 
