@@ -108,8 +108,9 @@ type Lease struct {
 
 	// Guarded by the mutex of the Durable that holds it.
 
-	renewed time.Time // when the last renewal that succeeded was asked for
-	lost    bool
+	renewed  time.Time // when the last renewal that succeeded was asked for
+	settling bool      // its end is being written
+	lost     bool
 }
 
 // read fills in what is stored. A head that cannot be read is a fault of this

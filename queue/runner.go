@@ -402,14 +402,21 @@ func (q *Durable) renew() {
 		q.mu.Lock()
 		leases := make([]*Lease, 0, len(q.held))
 		for _, l := range q.held {
+			if l.lost {
+				continue
+			}
 			leases = append(leases, l)
 		}
 		q.mu.Unlock()
 		asked := time.Now()
 		lost, err := q.o.Backend.Renew(q.calls, leases)
+		count := 0
 		q.mu.Lock()
 		for _, l := range lost {
-			l.lost = true
+			if !l.settling { // otherwise it is not lost, but done with in the meantime
+				l.lost = true
+				count++
+			}
 		}
 		if err == nil { // otherwise there are two more tries
 			for _, l := range leases {
@@ -417,9 +424,9 @@ func (q *Durable) renew() {
 			}
 		}
 		q.mu.Unlock()
-		for _, l := range lost {
-			q.o.Logger.Warn("a delivery took so long without an answer of the queue that another worker has it now",
-				"delivery", l.Record.ID, "target", l.Record.Target)
+		if count > 0 {
+			q.o.Logger.Warn("deliveries passed to another gateway: the queue could not be told in time that they are under way",
+				"count", count)
 		}
 	}
 }
@@ -461,6 +468,9 @@ func (q *Durable) drain() {
 // settle ends a lease, however long the backend is away; a stopping queue gives up
 // when its calls are cut.
 func (q *Durable) settle(l *Lease, v Verdict) {
+	q.mu.Lock()
+	l.settling = true
+	q.mu.Unlock()
 	defer q.letGo(l)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(q.calls), settleTimeout)
