@@ -46,6 +46,7 @@ func TestAdminScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup:               quickExit,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exitcode": exitCode,
 			"gateway":  sessions.gateway,
@@ -56,6 +57,13 @@ func TestAdminScript(t *testing.T) {
 	})
 }
 
+// quickExit spares each process the second that the race detector waits for
+// other threads before its end: sessions start hundreds.
+func quickExit(env *testscript.Env) error {
+	env.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
+	return nil
+}
+
 // sessions make what a session needs.
 type sessions struct {
 	t            *testing.T
@@ -64,7 +72,7 @@ type sessions struct {
 }
 
 // gateway starts one and points the commands of the session at it: gateway
-// [tokens] [tls]. Its configuration is in gateway.yaml.
+// [tokens] [tls] [mtls]. Its configuration is in gateway.yaml.
 func (s *sessions) gateway(ts *testscript.TestScript, _ bool, args []string) {
 	dir, name := ts.Getenv("WORK"), "gateway"+strings.Join(args, "")
 	lines := []string{
@@ -84,8 +92,17 @@ func (s *sessions) gateway(ts *testscript.TestScript, _ bool, args []string) {
 		switch arg {
 		case "tokens":
 			admin += ", tokens: [{name: ops, token: full, permissions: ['*']}, {name: viewer, token: reads, permissions: [action.target.read]}]"
-		case "tls":
-			admin += ", tls: {cert_file: '" + s.certificates.CertFile + "', key_file: '" + s.certificates.KeyFile + "'}"
+		case "tls", "mtls":
+			admin += ", tls: {cert_file: '" + s.certificates.CertFile + "', key_file: '" + s.certificates.KeyFile + "'"
+			if arg == "mtls" {
+				admin += ", client_auth: required, client_ca_file: '" + s.certificates.CAFile + "'}" +
+					", client_certificates: [{name: ci, san_dns: localhost, permissions: ['*']}"
+				ts.Setenv("CERT", s.certificates.CertFile)
+				ts.Setenv("KEY", s.certificates.KeyFile)
+				admin += "]"
+			} else {
+				admin += "}"
+			}
 			scheme = "https"
 			ts.Setenv("CA", s.certificates.CAFile)
 		default:

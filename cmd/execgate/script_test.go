@@ -31,6 +31,9 @@ func TestScript(t *testing.T) {
 			"dialable": dialable,
 		},
 		Setup: func(env *testscript.Env) error {
+			if err := quickExit(env); err != nil {
+				return err
+			}
 			for _, name := range []string{"PROXY", "ADMIN", "OPS"} {
 				listener, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {

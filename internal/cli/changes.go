@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -51,6 +52,10 @@ func fileName(name string) string {
 	return name
 }
 
+// planTime is how long a large document may take: the gateway looks up the host
+// names of all its URLs.
+const planTime = time.Minute
+
 func (p *program) newPlan() *cobra.Command {
 	var o format
 	var prune bool
@@ -68,6 +73,7 @@ func (p *program) newPlan() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		s.patient(planTime)
 		res, err := s.gateway.Plan(ctx, &gatewaypb.PlanRequest{Document: document, Prune: prune})
 		if err != nil {
 			return aboutFile(args[0], err)
@@ -196,6 +202,7 @@ With -o json or yaml it asks nothing, and applies to whatever is there.
 		if err != nil {
 			return err
 		}
+		s.patient(planTime)
 		req := &gatewaypb.ApplyRequest{Document: document, Prune: prune}
 		if s.format == table {
 			plan, err := s.gateway.Plan(ctx, &gatewaypb.PlanRequest{Document: document, Prune: prune})

@@ -91,6 +91,7 @@ type client struct {
 	timeout   time.Duration
 	conn      *grpc.ClientConn
 	transport atomic.Pointer[error] // last fault of dialling or of the handshake
+	wanting   atomic.Bool           // a client certificate was asked for, and there is none
 }
 
 func (c *client) close() { _ = c.conn.Close() }
@@ -112,6 +113,12 @@ func (c *connection) open() (*client, error) {
 	cl := &client{url: at.url, tokenFrom: at.from, timeout: c.timeout}
 	var security credentials.TransportCredentials = insecure.NewCredentials()
 	if at.tls != nil {
+		if at.tls.Certificates == nil {
+			at.tls.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				cl.wanting.Store(true)
+				return &tls.Certificate{}, nil
+			}
+		}
 		security = credentials.NewTLS(at.tls)
 	}
 	cl.conn, err = grpc.NewClient("passthrough:///"+at.address,
@@ -139,7 +146,8 @@ func (c *client) intercept(token string) grpc.UnaryClientInterceptor {
 		if token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 		}
-		err := invoke(ctx, method, req, reply, conn, opts...)
+		var header, trailer metadata.MD
+		err := invoke(ctx, method, req, reply, conn, append(opts, grpc.Header(&header), grpc.Trailer(&trailer))...)
 		if err == nil {
 			return nil
 		}
@@ -147,7 +155,7 @@ func (c *client) intercept(token string) grpc.UnaryClientInterceptor {
 		if fault := c.transport.Load(); fault != nil {
 			transport = *fault
 		}
-		return c.describe(method, err, transport)
+		return c.describe(method, err, transport, len(header)+len(trailer) > 0)
 	}
 }
 

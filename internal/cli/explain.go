@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
+	"github.com/execgate/execgate/internal/strictyaml"
 )
 
 func (p *program) newExplain() *cobra.Command {
@@ -58,14 +59,41 @@ shadow mode, what it would have come to.`,
 		if err != nil {
 			return err
 		}
-		return s.show(res, func(w io.Writer) { writeExplanation(w, req, res) })
-	}, words(1, allMethods), flagWords("function", func(ctx context.Context, c *client, _ string) ([]string, error) {
+		near := s.nearMethod(ctx, req.GetMethod())
+		return s.show(res, func(w io.Writer) {
+			writeExplanation(w, req, res)
+			if near != "" {
+				_, _ = fmt.Fprintf(w, "the API behind the gateway has no such method; did you mean %s?\n", cellText(near))
+			}
+		})
+	}, words(1, func(ctx context.Context, c *client, prefix string) ([]string, error) {
+		methods, err := allMethods(ctx, c, prefix)
+		if prefix != "" && !strings.HasPrefix(prefix, "/") {
+			for i := range methods {
+				methods[i] = strings.TrimPrefix(methods[i], "/")
+			}
+		}
+		return methods, err
+	}), flagWords("function", func(ctx context.Context, c *client, _ string) ([]string, error) {
 		functions, err := possibleExecutions(ctx, c, "function/")
 		for i := range functions {
 			functions[i] = strings.TrimPrefix(functions[i], "function/")
 		}
 		return functions, err
 	}), flagWords("event", func(context.Context, *client, string) ([]string, error) { return nil, nil }))
+}
+
+// nearMethod is the method that was probably meant by one that the API behind
+// the gateway lacks, "" when it has it, or when that cannot be told.
+func (s *session) nearMethod(ctx context.Context, method string) string {
+	if method == "" || s.format != table {
+		return ""
+	}
+	methods, err := allMethods(ctx, s.client, "")
+	if err != nil || oneOf(method, methods) {
+		return ""
+	}
+	return strictyaml.Closest(method, methods)
 }
 
 func writeExplanation(w io.Writer, req *gatewaypb.ExplainRequest, res *gatewaypb.ExplainResponse) {

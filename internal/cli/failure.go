@@ -39,8 +39,9 @@ func (e *remoteError) Error() string              { return e.text }
 func (e *remoteError) GRPCStatus() *status.Status { return e.st }
 
 // describe makes an error of a call a failure. transport is the last fault of
-// the connection itself, nil when there was none.
-func (c *client) describe(method string, err, transport error) error {
+// the connection itself, nil when there was none; answered says that the
+// gateway said it, and not we.
+func (c *client) describe(method string, err, transport error, answered bool) error {
 	st := status.Convert(err)
 	said := strings.TrimSpace(st.Message())
 	for _, detail := range st.Details() {
@@ -52,9 +53,14 @@ func (c *client) describe(method string, err, transport error) error {
 	tell := func(format string, args ...any) { f.Err = &remoteError{fmt.Sprintf(format, args...), st} }
 	switch st.Code() {
 	case codes.Unavailable:
-		if transport != nil {
+		switch {
+		case answered:
+		case transport != nil:
 			tell("no admin API answers at %s: %v", c.url, transport)
 			f.Hint = c.unreachableHint(transport)
+		case c.wanting.Load():
+			tell("%s does not let the caller in: %s", c.url, said)
+			f.Hint = "it asks for a client certificate; give one with --cert-file FILE and --key-file FILE"
 		}
 	case codes.DeadlineExceeded:
 		tell("no answer from %s within %v", c.url, c.timeout)

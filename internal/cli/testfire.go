@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -42,9 +43,7 @@ whole body that a target once got, with fullMethod, request and response in it.`
 		if err != nil {
 			return err
 		}
-		if !s.given("request-timeout") {
-			s.timeout = fireTimeout
-		}
+		s.patient(fireTime)
 		res, err := s.gateway.TestFire(ctx, req)
 		if err != nil {
 			return unknown(err, func() error {
@@ -59,9 +58,9 @@ whole body that a target once got, with fullMethod, request and response in it.`
 	}, words(1, someExecutions), flagWords("method", allMethods))
 }
 
-// fireTimeout leaves a chain of targets its time: proxy.chain_timeout is 30s
+// fireTime leaves a chain of targets its time: proxy.chain_timeout is 30s
 // unless it was changed.
-const fireTimeout = 60e9
+const fireTime = time.Minute
 
 // shot puts the request together from what the arguments say.
 func (s *session) shot(id, payloadFile, requestFile, method string) (*gatewaypb.TestFireRequest, error) {
