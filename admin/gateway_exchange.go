@@ -130,7 +130,7 @@ func (g *gateway) Export(ctx context.Context, r *gatewaypb.ExportRequest) (*gate
 		return nil, err
 	}
 	res := &gatewaypb.ExportResponse{
-		Targets: uint32(len(doc.Targets)), Executions: uint32(len(doc.Executions)), Revision: s.Revision(), //nolint:gosec // far fewer
+		Targets: uint32(len(doc.Targets)), Executions: uint32(len(doc.Executions)), Revision: s.Revision(),
 	}
 	text := configfile.Print(doc)
 	if place.none() {

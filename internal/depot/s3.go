@@ -58,7 +58,7 @@ func (d *Depot) readS3(ctx context.Context, l *gatewaypb.S3Location, limit int64
 	if err != nil {
 		return nil, x.s3Failure(ctx, err)
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }()
 	text, err := readAll(o, limit)
 	if err != nil {
 		return nil, x.s3Failure(ctx, err)
