@@ -112,16 +112,6 @@ func (q *chunkQueue) discard(n int) {
 	c.free()
 }
 
-// moveTo appends the first n bytes to dst.
-func (q *chunkQueue) moveTo(dst *chunkQueue, n int) {
-	for n > 0 {
-		p := q.front(n)
-		dst.append(p)
-		n -= len(p)
-		q.discard(len(p))
-	}
-}
-
 // prepend puts what other holds in front, and leaves other empty.
 func (q *chunkQueue) prepend(other *chunkQueue) {
 	if other.head == nil {

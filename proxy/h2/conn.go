@@ -81,6 +81,7 @@ type conn struct {
 	closing      bool // the writer ends the connection when all is written
 	dead         bool // nothing can be written any more
 	writerIdle   bool
+	writingNow   bool // somebody else writes, see writeNow
 	wakeOwed     bool // somebody will wake the writer
 	gateWaits    bool
 	pingSent     int64 // when the PING was sent whose answer is awaited; 0: none
@@ -92,6 +93,7 @@ type conn struct {
 	credits      []owedCredit
 	finished     []*call
 	orphans      []*handled // their streams are gone
+	direct       *directWriter
 	wake         chan struct{}
 	gate         sync.Cond
 	grown        atomic.Int64 // by how much the windows of a client's calls were grown, both ways
@@ -173,7 +175,7 @@ func (c *conn) unlock(w *waker) {
 	if c.dead && c.out.size > 0 {
 		c.out.clear()
 	}
-	if c.writerIdle && !c.wakeOwed && (c.out.size > 0 || c.closing || c.dead) {
+	if c.writerIdle && !c.wakeOwed && !c.writingNow && (c.out.size > 0 || c.closing || c.dead) {
 		c.wakeOwed = true
 		w.conns = append(w.conns, c)
 	}
@@ -241,14 +243,17 @@ func (w *waker) settle(e *Engine) {
 	}
 }
 
-// flush wakes the writers.
+// flush writes what can be written at once, and wakes the writers for the rest.
 func (w *waker) flush() {
-	for i, c := range w.conns {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+	for i := 0; i < len(w.conns); i++ { // Writing may add to the list.
+		c := w.conns[i]
 		w.conns[i] = nil
+		if !c.hurried() || !c.writeNow(w) {
+			select {
+			case c.wake <- struct{}{}:
+			default:
+			}
+		}
 	}
 	w.conns = w.conns[:0]
 }

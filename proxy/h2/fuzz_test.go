@@ -131,7 +131,7 @@ func (u *strictUpstream) serve(nc net.Conn) {
 			if !open[id] {
 				u.fail(errors.New("DATA on a stream that is not open"))
 			}
-			if n := uint32(f.Header().Length); n > 0 {
+			if n := f.Header().Length; n > 0 {
 				_ = fr.WriteWindowUpdate(0, n)
 				_ = fr.WriteWindowUpdate(id, n)
 			}

@@ -111,8 +111,8 @@ func (c *conn) write() {
 	)
 	c.mu.Lock()
 	for {
-		for c.out.size == 0 && !c.dead {
-			if c.closing {
+		for (c.out.size == 0 || c.writingNow) && !c.dead {
+			if c.closing && !c.writingNow {
 				c.mu.Unlock()
 				c.sayGoodbye()
 				return
@@ -219,6 +219,7 @@ func (c *conn) linger() {
 
 // run serves the connection until it ends, and returns when nothing of it is left.
 func (c *conn) run() {
+	c.direct = newDirectWriter(c.nc)
 	go c.write()
 	err := c.read()
 	var fault *connError
@@ -237,9 +238,9 @@ func (c *conn) run() {
 	case told && !c.dead:
 		c.writeGoAway(c.lastID, fault.code)
 		c.closing = true
-	case err == io.EOF && c.closing && !c.dead:
+	case errors.Is(err, io.EOF) && c.closing && !c.dead:
 		// The peer ended as well; what is left to be written may still reach it.
-	case err == errEnded && !c.dead:
+	case errors.Is(err, errEnded) && !c.dead:
 	default:
 		c.killLocked()
 	}

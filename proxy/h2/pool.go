@@ -240,7 +240,7 @@ func (p *pool) dialFailed(err error, w *waker) {
 		backoff = min(backoff, o.MinBackoff<<p.failures)
 	}
 	p.failures++
-	backoff -= time.Duration(rand.Int64N(int64(backoff)/4 + 1)) //nolint:gosec // G404: spreads retries.
+	backoff -= time.Duration(rand.Int64N(int64(backoff)/4 + 1))
 	p.retryAt = p.eng.clock() + int64(backoff)
 	var lost []*call
 	if len(*p.list.Load()) == 0 && p.dialing == 0 {

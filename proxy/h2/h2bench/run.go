@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -21,7 +22,7 @@ type process struct {
 }
 
 func start(name string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(os.Args[0], args...)} //nolint:gosec // G204: ourselves.
+	p := &process{name: name, cmd: exec.CommandContext(context.Background(), os.Args[0], args...)} //nolint:gosec // G204: ourselves.
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
