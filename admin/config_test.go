@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -478,7 +479,7 @@ func TestWhatExportAndImportAskFor(t *testing.T) {
 	}
 }
 
-func TestPlanFollowsTheStoreWhenItIsAway(t *testing.T) {
+func TestAnExportSaysWhereItIsFrom(t *testing.T) {
 	t.Parallel()
 	f := start(t)
 	f.apply(base, false)
@@ -488,5 +489,31 @@ func TestPlanFollowsTheStoreWhenItIsAway(t *testing.T) {
 	}
 	if !bytes.HasPrefix([]byte(res.GetDocument()), []byte("kind: Export\nformat: 1\ninstance: "+instance+"\nrevision: 1\n")) {
 		t.Error(res.GetDocument())
+	}
+}
+
+func TestManyApplyAtOnce(t *testing.T) {
+	t.Parallel()
+	embedded, err := store.OpenEmbedded(store.EmbeddedOptions{Path: filepath.Join(t.TempDir(), "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = embedded.Close() })
+	gateways := []*fixture{startOn(t, embedded), startOn(t, embedded)}
+	const each = 20
+	var wg sync.WaitGroup
+	for i := range 2 * each {
+		wg.Go(func() {
+			doc := fmt.Sprintf("- {kind: Target, name: shared, webhook: {url: https://a.example}, timeout: 1s}\n"+
+				"- {kind: Target, name: own-%d, webhook: {url: https://a.example}, timeout: 1s}\n", i)
+			if _, out := gateways[i%2].call(overGRPC, &gatewaypb.ApplyRequest{Document: doc}); out.code != codes.OK {
+				t.Errorf("%+v", out)
+			}
+		})
+	}
+	wg.Wait()
+	s, err := gateways[0].replica.Fresh(t.Context())
+	if err != nil || len(s.Targets()) != 2*each+1 || s.TargetByName("shared").Sequence != 1 || s.Revision() != 2*each {
+		t.Errorf("%d targets in revision %d, %v", len(s.Targets()), s.Revision(), err)
 	}
 }
