@@ -77,7 +77,7 @@ type fixture struct {
 	auth    *oidcauth.Authenticator
 }
 
-func start(t *testing.T, o oidcauth.Options) *fixture {
+func start(t *testing.T, o oidcauth.Options, change ...func(*admin.Options)) *fixture {
 	t.Helper()
 	if o.Logger == nil {
 		o.Logger = testkit.Logger(t)
@@ -102,13 +102,17 @@ func start(t *testing.T, o oidcauth.Options) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = replica.Stop(context.Background()) })
-	server, err := admin.New(admin.Options{
+	adminOptions := admin.Options{
 		Store:          replica,
 		InstanceID:     "instance",
 		Tokens:         []admin.Token{{Name: "static", SHA256: admin.HashToken(static), Permissions: []string{"*"}}},
 		Authenticators: []admin.Authenticator{auth},
 		Logger:         testkit.Logger(t),
-	})
+	}
+	for _, c := range change {
+		c(&adminOptions)
+	}
+	server, err := admin.New(adminOptions)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,7 +56,11 @@ type Server struct {
 // New returns a provider that has an address and is away until [Server.Up].
 func New(tb testing.TB, clients ...Client) *Server {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	// Its own loopback address, so that nobody takes the port while it is away; where the system has only one, that.
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.N(250), rand.N(250), 1+rand.N(250)))
+	if err != nil {
+		ln, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -157,7 +162,7 @@ func (s *Server) Login(client string) (access, id string) {
 	next := s.redirect(http.NewRequest(http.MethodGet, s.Issuer()+"/authorize?"+url.Values{
 		"client_id": {client}, "redirect_uri": {callback}, "response_type": {"code"}, "scope": {"openid profile"},
 	}.Encode(), nil))
-	form := url.Values{"username": {"test-user@127.0.0.1"}, "password": {"verysecure"}, "id": {next.Query().Get("authRequestID")}}
+	form := url.Values{"username": {"test-user@" + strings.Split(s.address, ":")[0]}, "password": {"verysecure"}, "id": {next.Query().Get("authRequestID")}}
 	login, err := http.NewRequest(http.MethodPost, s.Issuer()+"/login/username", strings.NewReader(form.Encode()))
 	if err == nil {
 		login.Header.Set("Content-Type", "application/x-www-form-urlencoded")
