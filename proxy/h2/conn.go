@@ -93,7 +93,7 @@ type conn struct {
 	credits      []owedCredit
 	finished     []*call
 	orphans      []*handled // their streams are gone
-	direct       *directWriter
+	direct       *socket
 	wake         chan struct{}
 	gate         sync.Cond
 	grown        atomic.Int64 // by how much the windows of a client's calls were grown, both ways

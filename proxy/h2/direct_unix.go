@@ -3,22 +3,29 @@
 package h2
 
 import (
+	"io"
 	"net"
 	"syscall"
 )
 
-// directWriter writes to a socket without ever waiting. It spares the writer's goroutine, and a switch to it, for the
-// usual case that a socket takes what there is.
-type directWriter struct {
+// socket reads and writes a plain socket. It writes without ever waiting, which spares the writer's goroutine, and a
+// switch to it, in the usual case that a socket takes what there is; and while it waits for input it holds no buffer.
+// Reading belongs to the connection's reader, writing to whoever has set conn.writingNow.
+type socket struct {
 	raw syscall.RawConn
 	try func(fd uintptr) bool
 	p   []byte
 	n   int
 	err error
+
+	tryRead func(fd uintptr) bool
+	in      *inputBuffer
+	got     int
+	readErr error
 }
 
-// newDirectWriter returns nil if nc is no plain socket.
-func newDirectWriter(nc net.Conn) *directWriter {
+// newSocket returns nil if nc is no plain socket.
+func newSocket(nc net.Conn) *socket {
 	t, ok := nc.(*net.TCPConn)
 	if !ok {
 		return nil
@@ -27,7 +34,21 @@ func newDirectWriter(nc net.Conn) *directWriter {
 	if err != nil {
 		return nil
 	}
-	d := &directWriter{raw: raw}
+	d := &socket{raw: raw}
+	d.tryRead = func(fd uintptr) bool {
+		for {
+			d.got, d.readErr = syscall.Read(int(fd), d.in.room())
+			if d.readErr == syscall.EINTR { //nolint:errorlint // An errno, as it comes.
+				continue
+			}
+			break
+		}
+		if d.readErr == syscall.EAGAIN { //nolint:errorlint // As above.
+			d.in.rest()
+			return false
+		}
+		return true
+	}
 	d.try = func(fd uintptr) bool {
 		d.n, d.err = syscall.Write(int(fd), d.p)
 		return true
@@ -36,7 +57,7 @@ func newDirectWriter(nc net.Conn) *directWriter {
 }
 
 // write writes as much of p as the socket takes now.
-func (d *directWriter) write(p []byte) (int, error) {
+func (d *socket) write(p []byte) (int, error) {
 	d.p, d.n, d.err = p, 0, nil
 	err := d.raw.Write(d.try)
 	d.p = nil
@@ -47,4 +68,19 @@ func (d *directWriter) write(p []byte) (int, error) {
 		return 0, nil
 	}
 	return max(d.n, 0), d.err
+}
+
+// read waits until there is something and reads it into in's room. What was read still has to be told to in.
+func (d *socket) read(in *inputBuffer) (int, error) {
+	d.in = in
+	if err := d.raw.Read(d.tryRead); err != nil {
+		return 0, err
+	}
+	if d.readErr != nil {
+		return 0, d.readErr
+	}
+	if d.got <= 0 {
+		return 0, io.EOF
+	}
+	return d.got, nil
 }

@@ -4,9 +4,10 @@ import "sync"
 
 // inputBuffer holds what was read and not yet worked on. It is small until a connection shows that it has more to say.
 type inputBuffer struct {
-	buf    *[]byte
+	buf    *[]byte // nil while there is nothing in it
 	r, w   int
-	sparse int // reads in a row that a small buffer would have held
+	large  bool // the next buffer is a large one
+	sparse int  // reads in a row that a small buffer would have held
 }
 
 const (
@@ -48,13 +49,17 @@ func (b *inputBuffer) next() (h frameHeader, payload []byte, ok bool, err error)
 func (b *inputBuffer) room() []byte {
 	if b.r == b.w {
 		b.r, b.w = 0, 0
-		if b.buf != nil && len(*b.buf) == largeInput && b.sparse >= sparseReads {
+		if b.large && b.sparse >= sparseReads {
+			b.large = false
 			b.free()
 		}
 	}
 	if b.buf == nil {
-		b.buf = smallInputs.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
-		b.sparse = 0
+		pool := &smallInputs
+		if b.large {
+			pool = &largeInputs
+		}
+		b.buf = pool.Get().(*[]byte) //nolint:forcetypeassert // The pools make nothing else.
 	}
 	need := frameHeaderLen
 	if b.w-b.r >= frameHeaderLen {
@@ -89,7 +94,7 @@ func (b *inputBuffer) enlarge() {
 	b.w = copy(*large, (*b.buf)[b.r:b.w])
 	b.r = 0
 	b.put()
-	b.buf, b.sparse = large, 0
+	b.buf, b.large, b.sparse = large, true, 0
 }
 
 func (b *inputBuffer) put() {
@@ -100,9 +105,17 @@ func (b *inputBuffer) put() {
 	}
 }
 
+// free gives the memory back, with what is in it.
 func (b *inputBuffer) free() {
 	if b.buf != nil {
 		b.put()
-		*b = inputBuffer{}
+		b.buf, b.r, b.w = nil, 0, 0
+	}
+}
+
+// rest gives the memory back if there is nothing in it.
+func (b *inputBuffer) rest() {
+	if b.r == b.w {
+		b.free()
 	}
 }

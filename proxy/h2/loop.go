@@ -45,8 +45,7 @@ func (c *conn) read() error {
 			return err
 		}
 		c.noteWaiting(preface)
-		room := c.in.room()
-		n, err := c.nc.Read(room)
+		n, err := c.readSome()
 		if n > 0 {
 			c.now = c.eng.clock()
 			c.lastRead.Store(c.now)
@@ -60,6 +59,14 @@ func (c *conn) read() error {
 			return err
 		}
 	}
+}
+
+// readSome waits for input. While there is none, a plain socket needs no buffer.
+func (c *conn) readSome() (int, error) {
+	if c.direct != nil {
+		return c.direct.read(&c.in)
+	}
+	return c.nc.Read(c.in.room())
 }
 
 func prefacePossible(b []byte) bool {
@@ -219,7 +226,7 @@ func (c *conn) linger() {
 
 // run serves the connection until it ends, and returns when nothing of it is left.
 func (c *conn) run() {
-	c.direct = newDirectWriter(c.nc)
+	c.direct = newSocket(c.nc)
 	go c.write()
 	err := c.read()
 	var fault *connError
