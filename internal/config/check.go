@@ -205,7 +205,9 @@ func (c *checker) store() {
 	c.oneOf("store.driver", s.Driver, "embedded", "redis")
 	if s.Driver == "embedded" {
 		c.notEmpty("store.embedded.path", s.Embedded.Path, "name a file")
-		return
+		if c.config.QueueDriver() != "redis" {
+			return
+		}
 	}
 	r := s.Redis
 	c.notEmpty("store.redis.key_prefix", r.KeyPrefix, "name a prefix, or leave the key out")
@@ -308,23 +310,6 @@ func (c *checker) hosts(path string, list []string) {
 			c.fault(fmt.Sprintf("%s[%d]", path, i), fmt.Sprintf("%q is neither a CIDR range nor an address nor a host name", entry),
 				"write 10.0.0.0/8, 10.0.0.7 or host.example")
 		}
-	}
-}
-
-func (c *checker) queue() {
-	q := c.config.Queue
-	switch q.Driver {
-	case "auto", "memory":
-	case "redis", "embedded":
-		c.fault("queue.driver", fmt.Sprintf("%q is not built yet", q.Driver), "write auto or memory: deliveries are then kept in memory")
-	default:
-		c.oneOf("queue.driver", q.Driver, "auto", "memory")
-	}
-	c.positive("queue.max_pending", int64(q.MaxPending))
-	c.positive("queue.max_pending_per_target", int64(q.MaxPendingPerTarget))
-	c.positive("queue.max_concurrency_per_target", int64(q.MaxConcurrencyPerTarget))
-	if q.MaxPendingPerTarget > q.MaxPending && q.MaxPending > 0 {
-		c.fault("queue.max_pending_per_target", "larger than queue.max_pending", "write a smaller number, or raise max_pending")
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -259,10 +260,76 @@ type Breaker struct {
 
 // Queue holds asynchronous deliveries.
 type Queue struct {
-	Driver                  string `key:"driver"` // auto or memory
-	MaxPending              int    `key:"max_pending"`
-	MaxPendingPerTarget     int    `key:"max_pending_per_target"`
-	MaxConcurrencyPerTarget int    `key:"max_concurrency_per_target"`
+	Driver string `key:"driver"` // auto, redis, embedded or memory
+	// MaxPending and MaxPendingPerTarget bound the deliveries that wait; 0: the
+	// default of the driver.
+	MaxPending              int           `key:"max_pending"`
+	MaxPendingPerTarget     int           `key:"max_pending_per_target"`
+	MaxPendingBytes         int64         `key:"max_pending_bytes"`
+	MaxConcurrencyPerTarget int           `key:"max_concurrency_per_target"`
+	Visibility              time.Duration `key:"visibility"`
+	Retry                   QueueRetry    `key:"retry"`
+	Spool                   QueueSpool    `key:"spool"`
+	Keep                    QueueKeep     `key:"keep"`
+	// EncryptionKeyFile holds the keys that payloads are encrypted with, one per
+	// line, the newest first. Empty: they are not encrypted.
+	EncryptionKeyFile string        `key:"encryption_key_file"`
+	Embedded          EmbeddedQueue `key:"embedded"`
+}
+
+// QueueRetry says when attempts are made where the policy of a target does not.
+type QueueRetry struct {
+	MaxAttempts int           `key:"max_attempts"`
+	FirstDelay  time.Duration `key:"first_delay"`
+	MaxDelay    time.Duration `key:"max_delay"`
+	MaxAge      time.Duration `key:"max_age"`
+}
+
+// QueueSpool takes deliveries while Redis is away. MaxBytes of 0 turns it off.
+type QueueSpool struct {
+	Path     string `key:"path"` // empty: beside store.redis.copy_path
+	MaxBytes int64  `key:"max_bytes"`
+}
+
+// QueueKeep bounds what is kept of deliveries that are done with, for each
+// target.
+type QueueKeep struct {
+	Delivered int           `key:"delivered"` // without payload
+	Dead      int           `key:"dead"`
+	DeadBytes int64         `key:"dead_bytes"`
+	DeadFor   time.Duration `key:"dead_for"`
+}
+
+// EmbeddedQueue is a queue in one local file.
+type EmbeddedQueue struct {
+	Path string `key:"path"` // empty: beside store.embedded.path
+}
+
+// QueueDriver returns the queue that is meant: redis, embedded or memory.
+func (c *Config) QueueDriver() string {
+	if c.Queue.Driver == "auto" {
+		return c.Store.Driver
+	}
+	return c.Queue.Driver
+}
+
+// QueuePath returns the file of the embedded queue.
+func (c *Config) QueuePath() string {
+	return beside(c.Queue.Embedded.Path, c.Store.Embedded.Path, "", "-queue")
+}
+
+// SpoolPath returns the file of the spool.
+func (c *Config) SpoolPath() string {
+	return beside(c.Queue.Spool.Path, c.Store.Redis.CopyPath, "-copy", "-spool")
+}
+
+// beside returns path, or else another file's with the end of its name changed.
+func beside(path, other, without, with string) string {
+	if path != "" {
+		return path
+	}
+	extension := filepath.Ext(other)
+	return strings.TrimSuffix(strings.TrimSuffix(other, extension), without) + with + extension
 }
 
 // Identity is how callers are told apart; "none" is the only source.

@@ -56,9 +56,12 @@ func Default() *Config {
 		},
 		Queue: Queue{
 			Driver:                  "auto",
-			MaxPending:              10_000,
-			MaxPendingPerTarget:     1_000,
+			MaxPendingBytes:         2 << 30,
 			MaxConcurrencyPerTarget: 16,
+			Visibility:              30 * time.Second,
+			Retry:                   QueueRetry{MaxAttempts: 25, FirstDelay: 5 * time.Second, MaxDelay: 2 * time.Hour, MaxAge: 72 * time.Hour},
+			Spool:                   QueueSpool{MaxBytes: 256 << 20},
+			Keep:                    QueueKeep{Delivered: 1000, Dead: 10_000, DeadBytes: 256 << 20, DeadFor: 30 * 24 * time.Hour},
 		},
 		Identity: Identity{Source: "none"},
 	}
