@@ -46,19 +46,30 @@ type Invocation struct {
 	Request Message
 	// Response is the response message, in the response phase only.
 	Response Message
+
+	// Function is the run of a function. It takes the place of everything but
+	// Plan.
+	Function *FunctionRun
 }
 
 // subject is the message that the targets of this phase may replace.
 func (inv *Invocation) subject() Message {
-	if inv.Plan.Phase == conditions.Response {
+	switch inv.Plan.Phase {
+	case conditions.Response:
 		return inv.Response
+	case conditions.Function:
+		return inv.Function
+	default:
+		return inv.Request
 	}
-	return inv.Request
 }
 
 // envelope returns the payload that a target gets of the current content:
 // compact JSON, HTML characters escaped. It is a new slice each time.
 func (inv *Invocation) envelope() ([]byte, error) {
+	if inv.Plan.Phase == conditions.Function {
+		return inv.Function.envelope(inv.Plan.Execution), nil
+	}
 	var request, response []byte
 	var err error
 	if inv.Request != nil {
