@@ -95,7 +95,7 @@ func (p *planner) executionPolicy(e *plannedExecution) {
 		return
 	}
 	if in := e.doc.Policy; in != nil {
-		after.Merge(&policy.Execution{Enabled: in.Enabled, Mode: modeIn(in.GetMode())})
+		after.Merge(executionPolicyIn(in))
 	}
 	if after.Same(before) {
 		return

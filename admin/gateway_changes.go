@@ -54,7 +54,7 @@ var shown = map[store.Kind]map[string]func(json.RawMessage) string{
 		"breaker.consecutive_failures": asStored, "breaker.window": asStored, "breaker.min_calls": asStored,
 		"breaker.failure_ratio": asStored, "breaker.open_for": asStored, "breaker.half_open_calls": asStored,
 	},
-	store.KindExecutionPolicy: {"enabled": asStored, "mode": asStored},
+	store.KindExecutionPolicy: {"enabled": asStored, "mode": asStored, "per_message": asStored},
 	store.KindSwitch:          {"on": asStored},
 }
 

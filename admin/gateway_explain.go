@@ -36,9 +36,9 @@ func (g *gateway) Explain(ctx context.Context, r *gatewaypb.ExplainRequest) (*ga
 	}
 	switch {
 	case r.GetFunction() != "":
-		err = e.phase(conditions.Function, r.GetFunction(), "")
+		err = e.phase(conditions.Function, r.GetFunction(), "", false)
 	case r.GetEvent() != "":
-		err = e.phase(conditions.Event, r.GetEvent(), "")
+		err = e.phase(conditions.Event, r.GetEvent(), "", false)
 	default:
 		err = e.call("/" + strings.TrimPrefix(r.GetMethod(), "/"))
 	}
@@ -79,6 +79,7 @@ var neverFires = []string{"/grpc.health.v1.Health/", "/grpc.reflection."}
 // call explains both phases of a call.
 func (e *explanation) call(method string) error {
 	var noRequest, noResponse string // why a phase cannot fire
+	streams := false                 // the answer is a stream
 	const unknown = ": a call that has an execution gets UNAVAILABLE if a target may interrupt, and otherwise passes untouched"
 	if slices.ContainsFunc(neverFires, func(prefix string) bool { return strings.HasPrefix(method, prefix) }) {
 		e.note("health checks and reflection never fire executions")
@@ -91,20 +92,22 @@ func (e *explanation) call(method string) error {
 		e.note("the client streams messages: no execution fires")
 		noRequest, noResponse = "streaming", "streaming"
 	} else if m.ServerStreaming {
-		e.note("the server streams messages: the request phase fires on the one request message, the response phase does not")
-		noResponse = "streaming"
+		e.note("the server streams messages: the request phase fires on the one request message, the response phase on each " +
+			"message of the answer, and only if the policy of the execution says so (per_message)")
+		streams = true
 	}
 	if slices.Contains(e.o.ProtectedMethods, method) {
 		e.note("the method is protected: no execution may interrupt it")
 	}
-	if err := e.phase(conditions.Request, method, noRequest); err != nil {
+	if err := e.phase(conditions.Request, method, noRequest, false); err != nil {
 		return err
 	}
-	return e.phase(conditions.Response, method, noResponse)
+	return e.phase(conditions.Response, method, noResponse, streams)
 }
 
-// phase explains one phase. never is why nothing can fire in it, if so.
-func (e *explanation) phase(kind conditions.Kind, name, never string) error {
+// phase explains one phase. never is why nothing can fire in it, if so; perMessage, that the one that would fire must
+// want every message of a stream.
+func (e *explanation) phase(kind conditions.Kind, name, never string, perMessage bool) error {
 	p := &gatewaypb.PhaseExplanation{Phase: kind.String()}
 	e.out.Phases = append(e.out.Phases, p)
 	for _, id := range conditions.Candidates(kind, name) {
@@ -120,13 +123,16 @@ func (e *explanation) phase(kind conditions.Kind, name, never string) error {
 		case reason == "" && p.Execution != "":
 			reason = "less specific"
 		}
-		if reason != "" {
-			p.Hidden = append(p.Hidden, &gatewaypb.HiddenExecution{Execution: id, Reason: reason})
-			continue
-		}
 		own, err := executionPolicy(e.state, id)
 		if err != nil {
 			return err
+		}
+		if reason == "" && perMessage && !own.IsPerMessage() {
+			reason, never = "streaming", "less specific" // none of the others fires in its place
+		}
+		if reason != "" {
+			p.Hidden = append(p.Hidden, &gatewaypb.HiddenExecution{Execution: id, Reason: reason})
+			continue
 		}
 		p.Execution, p.Mode, p.Targets = id, modeOut(own.EffectiveMode()), targets
 		if e.request.GetLast() {

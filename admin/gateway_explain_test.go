@@ -143,9 +143,23 @@ func TestExplain(t *testing.T) {
 	want(method("/grpc.health.v1.Health/Check"), "request: \n  hides request: never fires\nresponse: \n  hides response: never fires\n"+
 		"note: health checks and reflection never fire executions\n")
 
+	const streamed = "note: the server streams messages: the request phase fires on the one request message, the response phase on each " +
+		"message of the answer, and only if the policy of the execution says so (per_message)\n"
 	server, client := streaming(t, upstream)
 	want(method(server), "request: request (enforce)\n  one webhook 10s open\nresponse: \n  hides response: streaming\n"+
-		"note: the server streams messages: the request phase fires on the one request message, the response phase does not\n")
+		streamed)
+	perMessage := func(on bool) {
+		f.must(&gatewaypb.UpdateExecutionPolicyRequest{Id: "response", Policy: &gatewaypb.ExecutionPolicy{PerMessage: &on}})
+	}
+	perMessage(true)
+	want(method(server), "request: request (enforce)\n  one webhook 10s open\nresponse: response (enforce)\n  one webhook 10s open\n"+streamed)
+	streamService := strings.TrimPrefix(server[:strings.LastIndexByte(server, '/')], "/")
+	ofService := responseCondition(&actionv3.ResponseExecution{Condition: &actionv3.ResponseExecution_Service{Service: streamService}})
+	f.put(ofService, []string{two})
+	want(method(server), "request: request (enforce)\n  one webhook 10s open\nresponse: "+
+		"\n  hides response/"+streamService+": streaming\n  hides response: less specific\n"+streamed)
+	f.put(ofService, nil)
+	perMessage(false)
 	want(method(client), "request: \n  hides request: streaming\nresponse: \n  hides response: streaming\n"+
 		"note: the client streams messages: no execution fires\n")
 

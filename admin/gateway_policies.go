@@ -151,15 +151,17 @@ func (g *gateway) GetExecutionPolicy(ctx context.Context, r *gatewaypb.GetExecut
 		set = new(policy.Execution)
 	}
 	return &gatewaypb.GetExecutionPolicyResponse{
-		Policy:    executionPolicyOut(set),
-		Effective: &gatewaypb.ExecutionPolicy{Enabled: new(p.IsEnabled()), Mode: modeOut(p.EffectiveMode())},
-		Details:   policyDetails(set.Revision, set.ChangedAt),
+		Policy: executionPolicyOut(set),
+		Effective: &gatewaypb.ExecutionPolicy{
+			Enabled: new(p.IsEnabled()), Mode: modeOut(p.EffectiveMode()), PerMessage: new(p.IsPerMessage()),
+		},
+		Details: policyDetails(set.Revision, set.ChangedAt),
 	}, nil
 }
 
 // UpdateExecutionPolicy changes the fields that are given.
 func (g *gateway) UpdateExecutionPolicy(ctx context.Context, r *gatewaypb.UpdateExecutionPolicyRequest) (*gatewaypb.UpdateExecutionPolicyResponse, error) {
-	change := &policy.Execution{Enabled: r.GetPolicy().Enabled, Mode: modeIn(r.GetPolicy().GetMode())}
+	change := executionPolicyIn(r.GetPolicy())
 	after, err := g.changeExecutionPolicy(ctx, "UpdateExecutionPolicy", r.GetId(), func(p *policy.Execution) error {
 		p.Merge(change)
 		if err := p.Validate(); err != nil {
@@ -341,7 +343,14 @@ func spanOut(d *time.Duration) *durationpb.Duration {
 }
 
 func executionPolicyOut(p *policy.Execution) *gatewaypb.ExecutionPolicy {
-	return &gatewaypb.ExecutionPolicy{Enabled: p.Enabled, Mode: modeOut(p.Mode)}
+	return &gatewaypb.ExecutionPolicy{Enabled: p.Enabled, Mode: modeOut(p.Mode), PerMessage: p.PerMessage}
+}
+
+func executionPolicyIn(p *gatewaypb.ExecutionPolicy) *policy.Execution {
+	if p == nil {
+		return new(policy.Execution)
+	}
+	return &policy.Execution{Enabled: p.Enabled, Mode: modeIn(p.GetMode()), PerMessage: p.PerMessage}
 }
 
 func modeIn(m gatewaypb.ExecutionMode) policy.Mode {

@@ -204,7 +204,7 @@ func TestExecutionPolicyBySpelling(t *testing.T) {
 			t.Errorf("PATCH %s: %+v", path, out)
 		}
 		out = f.rest("GET", "/v1/executions/"+path+"/policy", "")
-		if out.http != 200 || !strings.Contains(strings.ReplaceAll(out.body, " ", ""), `"effective":{"enabled":true,"mode":"EXECUTION_MODE_SHADOW"}`) {
+		if out.http != 200 || !strings.Contains(strings.ReplaceAll(out.body, " ", ""), `"effective":{"enabled":true,"mode":"EXECUTION_MODE_SHADOW","perMessage":false}`) {
 			t.Errorf("GET %s: %+v", path, out)
 		}
 		out = f.rest("DELETE", "/v1/executions/"+path+"/policy?fields=mode", "")
@@ -255,7 +255,9 @@ func TestPoliciesGoWithWhatTheyQualify(t *testing.T) {
 	f.put(requestAll(), []string{f.target("two")})
 	res := f.must(&gatewaypb.GetExecutionPolicyRequest{Id: "request"}).(*gatewaypb.GetExecutionPolicyResponse)
 	wantMessage(t, res.GetPolicy(), &gatewaypb.ExecutionPolicy{})
-	wantMessage(t, res.GetEffective(), &gatewaypb.ExecutionPolicy{Enabled: new(true), Mode: gatewaypb.ExecutionMode_EXECUTION_MODE_ENFORCE})
+	wantMessage(t, res.GetEffective(), &gatewaypb.ExecutionPolicy{
+		Enabled: new(true), Mode: gatewaypb.ExecutionMode_EXECUTION_MODE_ENFORCE, PerMessage: new(false),
+	})
 }
 
 func TestConcurrentPolicyChangesAreNotLost(t *testing.T) {

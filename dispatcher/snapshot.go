@@ -22,6 +22,9 @@ type Plan struct {
 	// Shadow: the targets are called, but nothing that they say is applied or
 	// can interrupt.
 	Shadow bool
+	// PerMessage: a response plan also runs on methods that answer with a stream,
+	// once for every message of it.
+	PerMessage bool
 	// Protected: the plan is for a protected method. What would interrupt is a
 	// tolerated failure.
 	Protected bool
@@ -49,8 +52,8 @@ func (p *Plan) mayInterruptAtAll() bool {
 // ExecutionPolicy is what an operator says about an execution beyond its
 // targets. The zero value changes nothing.
 type ExecutionPolicy struct {
-	// Shadow is carried into the execution's plan.
-	Shadow bool
+	// Shadow and PerMessage are carried into the execution's plan.
+	Shadow, PerMessage bool
 }
 
 // SnapshotOptions qualify executions. The zero value changes nothing.
@@ -100,7 +103,8 @@ func NewSnapshot(generation uint64, executions []conditions.Execution, targets [
 		s.BuiltAt = time.Now()
 	}
 	for m := range index.Executions() {
-		p := &Plan{Execution: m.Execution, Phase: m.Kind, Shadow: o.Policies[m.Execution].Shadow}
+		own := o.Policies[m.Execution]
+		p := &Plan{Execution: m.Execution, Phase: m.Kind, Shadow: own.Shadow, PerMessage: own.PerMessage}
 		for _, id := range m.Targets {
 			p.Targets = append(p.Targets, byID[id])
 		}

@@ -21,6 +21,9 @@ type Execution struct {
 	// Enabled false: the execution is as if it were not there.
 	Enabled *bool `json:"enabled,omitempty"`
 	Mode    Mode  `json:"mode,omitempty"`
+	// PerMessage: a response condition fires on every message of a method that
+	// answers with a stream; false, the default: it does not fire on streams.
+	PerMessage *bool `json:"per_message,omitempty"`
 
 	// Revision of the configuration, and time, of the last change of the policy.
 	Revision  uint64    `json:"revision"`
@@ -55,11 +58,13 @@ func (e *Execution) Merge(change *Execution) {
 	if change.Mode != "" {
 		e.Mode = change.Mode
 	}
+	override(&e.PerMessage, change.PerMessage)
 }
 
 var executionFields = map[string]func(*Execution){
-	"enabled": func(e *Execution) { e.Enabled = nil },
-	"mode":    func(e *Execution) { e.Mode = "" },
+	"enabled":     func(e *Execution) { e.Enabled = nil },
+	"mode":        func(e *Execution) { e.Mode = "" },
+	"per_message": func(e *Execution) { e.PerMessage = nil },
 }
 
 // CheckExecutionFields says which of the names [Execution.Reset] does not know.
@@ -97,6 +102,10 @@ func (e *Execution) Validate() error {
 
 // IsEnabled says whether the execution counts. A nil policy says nothing.
 func (e *Execution) IsEnabled() bool { return e == nil || or(e.Enabled, true) }
+
+// IsPerMessage says whether it fires on the messages of a stream. A nil policy
+// says nothing.
+func (e *Execution) IsPerMessage() bool { return e != nil && or(e.PerMessage, false) }
 
 // EffectiveMode is the mode in force. A nil policy says nothing.
 func (e *Execution) EffectiveMode() Mode {

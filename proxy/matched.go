@@ -70,7 +70,9 @@ func (p *Proxy) proceed(op *operation, c codec) {
 		p.fail(op, deadlineError())
 		return
 	}
-	if op.response != nil {
+	if s, ok := streams(op, c); ok && op.response != nil {
+		s.limitStream(out)
+	} else if op.response != nil {
 		c.limitAnswer(out)
 	}
 	asked := time.Now()
@@ -89,6 +91,10 @@ func (p *Proxy) proceed(op *operation, c codec) {
 		return
 	}
 	defer res.Body.Close()
+	if s, ok := streams(op, c); ok {
+		p.respondStream(op, s, res, asked)
+		return
+	}
 	p.respond(op, c, res, in, asked)
 }
 

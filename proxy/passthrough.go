@@ -254,9 +254,12 @@ func (p *Proxy) writeTrailer(op *operation, res *http.Response) {
 // cut ends an answer that cannot be completed.
 func (p *Proxy) cut(op *operation, err error) {
 	var failure *callError
-	if gone, ok := err.(*clientGoneError); ok { //nolint:errorlint // copyBody returns it bare.
-		failure = canceledError(gone)
-	} else {
+	switch err := err.(type) { //nolint:errorlint // copyBody returns both bare.
+	case *clientGoneError:
+		failure = canceledError(err)
+	case *callError: // A message of a stream did not pass.
+		failure = err
+	default:
 		failure = upstreamError(op.ctx, err, nil)
 	}
 	p.fail(op, failure)

@@ -355,7 +355,7 @@ func (connectStreamEdge) readRequest(op *operation, limit int64) (*unevaluable, 
 	f, read, err := readSingleFrame(op.r.Body, limit)
 	bad, _ := errors.AsType[frameError](err)
 	op.frame, op.head, op.whole = f, read, err == nil || bad.ends()
-	encoding := op.r.Header.Get("Connect-Content-Encoding")
+	encoding := op.r.Header.Get(headerConnectEncoding)
 	input := op.method.Input()
 	var message []byte
 	if err == nil {
@@ -463,7 +463,7 @@ func (connectStreamEdge) writeError(op *operation, e *callError) bool {
 		op.started = true
 		h[headerContentType] = []string{mediaType(op.r.Header[headerContentType])}
 		if e.acceptEncoding {
-			h["Connect-Accept-Encoding"] = []string{encodingGzip}
+			h[headerConnectAcceptEncodings] = []string{encodingGzip}
 		}
 		op.w.WriteHeader(http.StatusOK)
 	}

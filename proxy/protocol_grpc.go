@@ -116,12 +116,15 @@ func replayable(body []byte) (io.ReadCloser, func() (io.ReadCloser, error)) {
 }
 
 func (grpcEdge) limitAnswer(out *http.Request) {
-	accepted := out.Header[headerAcceptEncoding]
-	if len(accepted) == 0 {
-		return
+	if len(out.Header[headerAcceptEncoding]) > 0 {
+		keepEncodings(out.Header, headerAcceptEncoding)
 	}
+}
+
+// keepEncodings keeps of a list of message encodings what the gateway can read, and never nothing.
+func keepEncodings(h http.Header, name string) {
 	var kept []string
-	for _, list := range accepted {
+	for _, list := range h[name] {
 		for token := range strings.SplitSeq(list, ",") {
 			token = strings.TrimSpace(token)
 			if token == encodingIdentity || token == encodingGzip {
@@ -132,7 +135,7 @@ func (grpcEdge) limitAnswer(out *http.Request) {
 	if len(kept) == 0 {
 		kept = []string{encodingIdentity}
 	}
-	out.Header[headerAcceptEncoding] = []string{strings.Join(kept, ",")}
+	h[name] = []string{strings.Join(kept, ",")}
 }
 
 func (grpcEdge) readResponse(op *operation, res *http.Response, limit int64) (bool, *unevaluable, error) {

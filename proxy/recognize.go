@@ -194,6 +194,11 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 		return nil
 	}
 	m := op.method
+	if m != nil {
+		if request, response = streamPlans(m, request, response); request == nil && response == nil {
+			return nil
+		}
+	}
 	if op.protocol == protocolREST && m != nil && !m.ServerStreaming && !m.ClientStreaming {
 		op.upgrade = "" // A single answer needs no other protocol.
 	}
@@ -203,15 +208,21 @@ func (p *Proxy) match(op *operation, snapshot *dispatcher.Snapshot) *callError {
 	if m == nil {
 		return p.matchUnknown(op, request, response)
 	}
-	if m.ClientStreaming {
-		return nil // D-53
-	}
-	if m.ServerStreaming {
-		response = nil // D-53
-	}
 	op.request, op.response = request, response
 	op.fire(request, response)
 	return nil
+}
+
+// streamPlans returns which of two plans fire on the methods that stream (D-53): none where the requests are a stream,
+// and a response plan on a stream of responses only if its execution's policy asks for every message.
+func streamPlans(m *schema.Method, request, response *dispatcher.Plan) (*dispatcher.Plan, *dispatcher.Plan) {
+	switch {
+	case m.ClientStreaming:
+		return nil, nil
+	case m.ServerStreaming && response != nil && !response.PerMessage:
+		return request, nil
+	}
+	return request, response
 }
 
 // fire notes for the log which executions matched.

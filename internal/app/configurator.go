@@ -14,6 +14,7 @@ import (
 	"github.com/execgate/execgate/internal/metrics"
 	"github.com/execgate/execgate/internal/runlog"
 	"github.com/execgate/execgate/policy"
+	"github.com/execgate/execgate/queue"
 	"github.com/execgate/execgate/store"
 	"github.com/execgate/execgate/targetclient"
 )
@@ -30,6 +31,8 @@ type configurator struct {
 	// killed says whether dispatch is off on this gateway, whatever the store
 	// says.
 	killed func() bool
+	// durable: the queue parks what disabled asynchronous targets are told.
+	durable bool
 
 	current atomic.Pointer[dispatcher.Snapshot]
 	config  atomic.Pointer[configuration] // that current was made of
@@ -98,6 +101,7 @@ func (c *configurator) adopt(state *store.State) {
 	next, problems := dispatcher.NewSnapshot(c.generation, config.executions, config.targets, dispatcher.SnapshotOptions{
 		Policies:         config.policies,
 		ProtectedMethods: c.protected,
+		ParkDisabled:     c.durable,
 	})
 	if !config.dispatch {
 		next, _ = dispatcher.NewSnapshot(c.generation, nil, nil, dispatcher.SnapshotOptions{})
@@ -136,11 +140,29 @@ func (c *configurator) breakers(yield func(target string, state int)) {
 	}
 }
 
+// settings says what the queue must know about a target; see [queue.Lookup].
+func (c *configurator) settings(targetID string) (s *queue.Settings, loaded bool) {
+	config := c.config.Load()
+	if config == nil {
+		return nil, false
+	}
+	return config.settings[targetID], true
+}
+
+// targetName returns the name of a target in use, "" if it is not.
+func (c *configurator) targetName(id string) string {
+	if s, _ := c.settings(id); s != nil {
+		return s.Target.Name
+	}
+	return ""
+}
+
 // configuration is what one state of the store says, as the dispatcher knows
 // it. It is immutable.
 type configuration struct {
 	executions []conditions.Execution
 	targets    []*targetclient.Target
+	settings   map[string]*queue.Settings            // by target id
 	policies   map[string]dispatcher.ExecutionPolicy // by execution id
 	dispatch   bool                                  // the store's switch
 }
@@ -151,6 +173,7 @@ func configure(state *store.State, defaults policy.TargetDefaults) (*configurati
 	c := &configuration{
 		executions: make([]conditions.Execution, 0, len(state.Executions())),
 		targets:    make([]*targetclient.Target, 0, len(state.Targets())),
+		settings:   make(map[string]*queue.Settings, len(state.Targets())),
 		policies:   make(map[string]dispatcher.ExecutionPolicy),
 		dispatch:   true,
 	}
@@ -190,8 +213,9 @@ func (c *configuration) addExecution(state *store.State, stored *store.Execution
 	c.executions = append(c.executions, conditions.Execution{
 		Condition: condition, Targets: stored.Targets, Includes: stored.Includes, Disabled: !p.IsEnabled(),
 	})
-	if p.EffectiveMode() == policy.ModeShadow {
-		c.policies[condition.ID()] = dispatcher.ExecutionPolicy{Shadow: true}
+	own := dispatcher.ExecutionPolicy{Shadow: p.EffectiveMode() == policy.ModeShadow, PerMessage: p.IsPerMessage()}
+	if own != (dispatcher.ExecutionPolicy{}) {
+		c.policies[condition.ID()] = own
 	}
 	return nil
 }
@@ -209,6 +233,7 @@ func (c *configuration) addTarget(state *store.State, stored *store.Target, defa
 		qualify(t, p, defaults)
 	}
 	c.targets = append(c.targets, t)
+	c.settings[t.ID] = &queue.Settings{Target: t}
 	return nil
 }
 

@@ -349,7 +349,11 @@ type ExecutionPolicy struct {
 	// false: the execution is as if it were not there; a less specific one fires.
 	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// Unspecified: enforce.
-	Mode          ExecutionMode `protobuf:"varint,2,opt,name=mode,proto3,enum=execgate.v1.ExecutionMode" json:"mode,omitempty"`
+	Mode ExecutionMode `protobuf:"varint,2,opt,name=mode,proto3,enum=execgate.v1.ExecutionMode" json:"mode,omitempty"`
+	// Of a response condition, on methods that answer with a stream: true, it
+	// fires on every message of the answer. Otherwise it does not fire on them.
+	// On methods whose requests are streams nothing fires either way.
+	PerMessage    *bool `protobuf:"varint,3,opt,name=per_message,json=perMessage,proto3,oneof" json:"per_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +400,13 @@ func (x *ExecutionPolicy) GetMode() ExecutionMode {
 		return x.Mode
 	}
 	return ExecutionMode_EXECUTION_MODE_UNSPECIFIED
+}
+
+func (x *ExecutionPolicy) GetPerMessage() bool {
+	if x != nil && x.PerMessage != nil {
+		return *x.PerMessage
+	}
+	return false
 }
 
 // Where a policy stands.
@@ -484,12 +495,15 @@ const file_execgate_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"_min_callsB\x10\n" +
 	"\x0e_failure_ratioB\x12\n" +
-	"\x10_half_open_calls\"l\n" +
+	"\x10_half_open_calls\"\xa2\x01\n" +
 	"\x0fExecutionPolicy\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12.\n" +
-	"\x04mode\x18\x02 \x01(\x0e2\x1a.execgate.v1.ExecutionModeR\x04modeB\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x1a.execgate.v1.ExecutionModeR\x04mode\x12$\n" +
+	"\vper_message\x18\x03 \x01(\bH\x01R\n" +
+	"perMessage\x88\x01\x01B\n" +
 	"\n" +
-	"\b_enabled\"h\n" +
+	"\b_enabledB\x0e\n" +
+	"\f_per_message\"h\n" +
 	"\rPolicyDetails\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12;\n" +
 	"\vchange_date\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
