@@ -59,7 +59,7 @@ func TestAbsentIsNotEmpty(t *testing.T) {
 func TestEveryFaultNamesItsLine(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"nmae: a\nname: [x]\nname: b":    "line 1: nmae: unknown key; did you mean name?\nline 2: name: expected a string, found a list; write a string\nline 3: name: given twice, first on line 2; keep one",
+		"naem: a\nname: [x]\nname: b":    "line 1: naem: unknown key; did you mean name?\nline 2: name: expected a string, found a list; write a string\nline 3: name: given twice, first on line 2; keep one",
 		"inner: 3":                       "line 1: inner: expected keys and values, found a whole number; write one of: port, ratio",
 		"list: [{port: x}, {ratio: .5}]": "line 1: list[0].port: expected a whole number, found a string; write a whole number without a unit",
 		"wait: 5":                        `line 1: wait: "5" is not a duration; write a number with its unit, like 500ms, 30s or 2m`,
