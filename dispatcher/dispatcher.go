@@ -20,8 +20,8 @@ type Caller interface {
 
 // Queue takes deliveries for async targets.
 type Queue interface {
-	// Enqueue takes the delivery or says at once why not; see
-	// [queue.DropReason].
+	// Enqueue takes the delivery or says why not; see [queue.DropReason]. An
+	// error with [queue.ErrBlocked] ends the call, any other one does not.
 	Enqueue(ctx context.Context, d queue.Delivery) error
 }
 
@@ -150,7 +150,7 @@ func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outco
 		}
 		if failure != nil {
 			interrupt := newInterrupt(inv.Plan, target, failure)
-			if inv.Plan.mayInterrupt(target) {
+			if inv.Plan.mayInterrupt(target) || errors.Is(failure, queue.ErrBlocked) && inv.Plan.binding() {
 				return out, interrupt
 			}
 			d.tolerate(ctx, inv, run, target, interrupt)
@@ -211,8 +211,7 @@ func (d *Dispatcher) call(chain context.Context, inv *Invocation, run *Run, targ
 	case errors.Is(context.Cause(chain), targetclient.ErrChainTimeout):
 		failure = &targetclient.Error{Reason: targetclient.ReasonTimeout, Err: targetclient.ErrChainTimeout}
 	case target.Kind == targetclient.KindAsync:
-		d.enqueue(chain, inv.Plan, target, payload)
-		return false, nil
+		return false, d.enqueue(chain, inv, target, payload)
 	case target.Kind == targetclient.KindWebhook || target.Kind == targetclient.KindCall:
 		changed, took, failure = d.ask(chain, inv, run, target, payload)
 	default:
@@ -291,14 +290,22 @@ func previewed(m Message, answer []byte) ([]byte, error) {
 }
 
 // enqueue hands the payload over to the background. What happens to it there
-// does not concern the call.
-func (d *Dispatcher) enqueue(ctx context.Context, plan *Plan, target *targetclient.Target, payload []byte) {
-	err := d.o.Queue.Enqueue(ctx, queue.Delivery{Execution: plan.Execution, Target: target, Body: payload})
-	if err != nil {
-		reason := queue.DropReason(err)
-		d.o.Observer.AsyncDropped(reason)
-		d.o.Logger.Error("async delivery dropped", "execution", plan.Execution, "target", target.Name, "reason", reason)
+// does not concern the call; that it was not taken is a failure only if the
+// target blocks calls whose delivery is not safe.
+func (d *Dispatcher) enqueue(ctx context.Context, inv *Invocation, target *targetclient.Target, payload []byte) *targetclient.Error {
+	err := d.o.Queue.Enqueue(ctx, queue.Delivery{
+		Execution: inv.Plan.Execution, Target: target, Body: payload, UserID: inv.UserID,
+	})
+	if err == nil {
+		return nil
 	}
+	reason := queue.DropReason(err)
+	d.o.Observer.AsyncDropped(reason)
+	d.o.Logger.Error("async delivery dropped", "execution", inv.Plan.Execution, "target", target.Name, "reason", reason)
+	if errors.Is(err, queue.ErrBlocked) {
+		return &targetclient.Error{Reason: targetclient.ReasonFailed, Err: err}
+	}
+	return nil
 }
 
 // tolerate takes note of a failure that does not end the call.

@@ -68,11 +68,13 @@ func takes(d time.Duration) func(context.Context) (targetclient.Result, error) {
 // fakeQueue remembers what it takes, unless it refuses.
 type fakeQueue struct {
 	taken   []string
+	users   []string
 	refuses error
 }
 
 func (q *fakeQueue) Enqueue(_ context.Context, d queue.Delivery) error {
 	if q.refuses == nil {
+		q.users = append(q.users, d.UserID)
 		q.taken = append(q.taken, fmt.Sprintf("%s of %s %s", d.Target.Name, d.Execution, d.Body))
 	}
 	return q.refuses
@@ -371,6 +373,39 @@ func TestAsyncTargetNeverHoldsUpTheCall(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestADeliveryThatBlocksTheCallInterrupts(t *testing.T) {
+	t.Parallel()
+	run := func(change func(*dispatcher.Plan)) (*testBundle, error) {
+		b := setup(conditions.Request, target("async", targetclient.KindAsync), target("tell", targetclient.KindWebhook))
+		change(b.inv.Plan)
+		b.queue.refuses = fmt.Errorf("%w: %w", queue.ErrBlocked, queue.ErrSpoolFull)
+		_, err := b.dispatch(t.Context(), 0)
+		return b, err
+	}
+	b, err := run(func(*dispatcher.Plan) {})
+	interrupt, ok := errors.AsType[*dispatcher.InterruptError](err)
+	if !ok || interrupt.Target != "async" || interrupt.Reason != targetclient.ReasonFailed || !errors.Is(err, queue.ErrSpoolFull) {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "observed", b.observer.events, []string{"matched request request/p.S", "dropped spool_full"})
+	for name, change := range map[string]func(*dispatcher.Plan){
+		"shadow": func(p *dispatcher.Plan) { p.Shadow = true }, "protected": func(p *dispatcher.Plan) { p.Protected = true },
+	} {
+		b, err := run(change)
+		equal(t, name, err, nil)
+		equal(t, name, len(b.observer.events), 3)
+	}
+}
+
+func TestADeliveryCarriesWhoItIsAbout(t *testing.T) {
+	t.Parallel()
+	b := setup(conditions.Request, target("async", targetclient.KindAsync))
+	b.inv.UserID = "u1"
+	_, err := b.dispatch(t.Context(), 0)
+	equal(t, "error", err, nil)
+	equal(t, "user", b.queue.users, []string{"u1"})
 }
 
 func TestUnknownKind(t *testing.T) {

@@ -31,10 +31,13 @@ type Plan struct {
 }
 
 // mayInterrupt says whether a failure of the target ends the call. Async targets
-// never do: nobody waits for them.
+// never do: nobody waits for them. That their delivery is not taken may.
 func (p *Plan) mayInterrupt(t *targetclient.Target) bool {
-	return !p.Shadow && !p.Protected && wantsInterrupt(t)
+	return p.binding() && wantsInterrupt(t)
 }
+
+// binding says that what ends the call elsewhere ends it here.
+func (p *Plan) binding() bool { return !p.Shadow && !p.Protected }
 
 func wantsInterrupt(t *targetclient.Target) bool {
 	return t.InterruptOnError && t.Kind != targetclient.KindAsync
@@ -66,6 +69,9 @@ type SnapshotOptions struct {
 	// ProtectedMethods are full methods ("/pkg.Svc/M") on which no execution may
 	// interrupt.
 	ProtectedMethods []string
+	// ParkDisabled keeps asynchronous targets that are disabled in their place:
+	// the queue takes their deliveries and parks them.
+	ParkDisabled bool
 }
 
 // Snapshot is one generation of configuration. It is immutable and safe for
@@ -85,13 +91,13 @@ type Snapshot struct {
 type callPlans struct{ request, response *Plan }
 
 // NewSnapshot builds a snapshot. Targets that do not exist or are disabled count
-// as deleted. Problems are those of [conditions.NewIndex]: for the log, nothing
-// keeps the snapshot from being used. The arguments must not be changed
-// afterwards.
+// as deleted, but see [SnapshotOptions]. Problems are those of
+// [conditions.NewIndex]: for the log, nothing keeps the snapshot from being used.
+// The arguments must not be changed afterwards.
 func NewSnapshot(generation uint64, executions []conditions.Execution, targets []*targetclient.Target, o SnapshotOptions) (*Snapshot, []conditions.Problem) {
 	byID := make(map[string]*targetclient.Target, len(targets))
 	for _, t := range targets {
-		if !t.Disabled {
+		if !t.Disabled || o.ParkDisabled && t.Kind == targetclient.KindAsync {
 			byID[t.ID] = t
 		}
 	}

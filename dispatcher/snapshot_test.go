@@ -212,3 +212,17 @@ func BenchmarkSnapshotCall(b *testing.B) {
 		})
 	}
 }
+
+func TestSnapshotKeepsTheDisabledThatTheQueueParks(t *testing.T) {
+	t.Parallel()
+	targets := []*targetclient.Target{
+		target("later", targetclient.KindAsync, disabled), target("off", targetclient.KindWebhook, disabled),
+	}
+	executions := []conditions.Execution{execution(t, "request", "off", "later"), execution(t, "request/p.S", "off")}
+	for park, want := range map[bool]string{true: "request request: later", false: "nothing"} {
+		s, _ := dispatcher.NewSnapshot(1, executions, targets, dispatcher.SnapshotOptions{ParkDisabled: park})
+		if request, _ := s.Call("/p.S/M"); describe(request) != want {
+			t.Errorf("parked %t: %s", park, describe(request))
+		}
+	}
+}

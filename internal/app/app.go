@@ -60,7 +60,9 @@ type App struct {
 	kill         *killFile
 	runs         *runlog.Log
 	client       *targetclient.Client
-	queue        *queue.Memory
+	queue        deliveries
+	backend      queue.Backend // nil: the queue is in memory
+	spool        *queue.Spool  // nil: there is none
 	learner      *schema.Learner
 	proxy        *proxy.Proxy
 	admin        *admin.Server
@@ -79,10 +81,11 @@ type App struct {
 
 // The metrics are told by everybody.
 var (
-	_ proxy.Observer      = (*metrics.Metrics)(nil)
-	_ dispatcher.Observer = (*metrics.Metrics)(nil)
-	_ queue.Observer      = (*metrics.Metrics)(nil)
-	_ admin.Observer      = (*metrics.Metrics)(nil)
+	_ proxy.Observer         = (*metrics.Metrics)(nil)
+	_ dispatcher.Observer    = (*metrics.Metrics)(nil)
+	_ queue.Observer         = (*metrics.Metrics)(nil)
+	_ queue.DeliveryObserver = (*metrics.Metrics)(nil)
+	_ admin.Observer         = (*metrics.Metrics)(nil)
 )
 
 // New checks the configuration and returns a gateway that is not started. It
@@ -138,14 +141,9 @@ func (a *App) assemble() error {
 	if err := a.openStore(); err != nil {
 		return err
 	}
-	a.queue = queue.NewMemory(queue.Options{
-		Caller:         a.client,
-		Capacity:       cfg.Queue.MaxPending,
-		TargetCapacity: cfg.Queue.MaxPendingPerTarget,
-		Concurrency:    cfg.Queue.MaxConcurrencyPerTarget,
-		Observer:       a.metrics,
-		Logger:         a.logger,
-	})
+	if err := a.openQueue(); err != nil {
+		return err
+	}
 	upstreamTLS, err := clientTLS(cfg.Upstream.TLS)
 	if err != nil {
 		return fmt.Errorf("upstream.tls: %w", err)
@@ -201,6 +199,8 @@ func (a *App) assemble() error {
 		Dispatching:     a.configurator.dispatching,
 		SchemaLoaded:    func() bool { return a.learner.Current() != nil },
 		AsyncPending:    a.queue.Pending,
+		Deliveries:      a.countDeliveries,
+		Spooled:         a.spooled,
 		Breakers:        a.configurator.breakers,
 	})
 	return nil
@@ -213,26 +213,8 @@ func (a *App) openStore() error {
 	var err error
 	switch cfg.Driver {
 	case "redis":
-		r := cfg.Redis
-		copyPath = r.CopyPath
-		a.store, err = store.OpenRedis(store.RedisOptions{
-			URL:              r.URL.Reveal(),
-			Addrs:            r.Addrs,
-			MasterName:       r.MasterName,
-			Cluster:          r.Cluster,
-			DB:               r.DB,
-			Username:         r.Username,
-			Password:         r.Password.Reveal(),
-			SentinelUsername: r.SentinelUsername,
-			SentinelPassword: r.SentinelPassword.Reveal(),
-			TLS:              r.TLS.Enabled,
-			CAFile:           r.TLS.CAFile,
-			CertFile:         r.TLS.CertFile,
-			KeyFile:          r.TLS.KeyFile,
-			ServerName:       r.TLS.ServerName,
-			KeyPrefix:        r.KeyPrefix,
-			Instance:         a.config.InstanceID,
-		})
+		copyPath = cfg.Redis.CopyPath
+		a.store, err = store.OpenRedis(a.redisOptions())
 	default:
 		a.store, err = store.OpenEmbedded(store.EmbeddedOptions{Path: cfg.Embedded.Path})
 	}
@@ -246,6 +228,29 @@ func (a *App) openStore() error {
 		Logger:   a.logger,
 	})
 	return nil
+}
+
+// redisOptions say where Redis is, and what the keys in it begin with.
+func (a *App) redisOptions() store.RedisOptions {
+	r := a.config.Store.Redis
+	return store.RedisOptions{
+		URL:              r.URL.Reveal(),
+		Addrs:            r.Addrs,
+		MasterName:       r.MasterName,
+		Cluster:          r.Cluster,
+		DB:               r.DB,
+		Username:         r.Username,
+		Password:         r.Password.Reveal(),
+		SentinelUsername: r.SentinelUsername,
+		SentinelPassword: r.SentinelPassword.Reveal(),
+		TLS:              r.TLS.Enabled,
+		CAFile:           r.TLS.CAFile,
+		CertFile:         r.TLS.CertFile,
+		KeyFile:          r.TLS.KeyFile,
+		ServerName:       r.TLS.ServerName,
+		KeyPrefix:        r.KeyPrefix,
+		Instance:         a.config.InstanceID,
+	}
 }
 
 // assembleAdmin makes the admin API.

@@ -28,6 +28,8 @@ type Metrics struct {
 	callTimes   *histograms
 	unevaluated *counters[unevaluatedKey]
 	dropped     *counters[string]
+	settled     *counters[callKey]
+	spooled     prometheus.Counter
 	shadow      *counters[shadowKey]
 	suppressed  prometheus.Counter
 	admin       *counters[adminKey]
@@ -49,7 +51,7 @@ var (
 	// unevaluatedReasons are those of D-60.
 	unevaluatedReasons = []string{"no_schema", "too_large", "undecodable", "encoding"}
 	// droppedReasons are those of the queue package.
-	droppedReasons = []string{"full", "target_full", "stopped", "shutdown", "error"}
+	droppedReasons = []string{"full", "target_full", "stopped", "shutdown", "too_large", "spool_full", "unavailable", "error"}
 
 	callBuckets     = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	overheadBuckets = []float64{.00002, .00005, .0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .5}
@@ -105,6 +107,16 @@ func New(build Build) *Metrics {
 	for _, reason := range droppedReasons {
 		m.dropped.get(reason)
 	}
+
+	m.settled = newCounters(m.registry, "execgate_delivery_attempts_total",
+		"Attempts of durable deliveries that ended, by the target's name and by outcome: delivered, retried, or why it is a dead letter.",
+		[]string{"target", "outcome"},
+		func(k callKey) []string { return []string{k.target, k.outcome} })
+	m.spooled = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "execgate_deliveries_spooled_total",
+		Help: "Deliveries that the spool took because Redis was away.",
+	})
+	m.registry.MustRegister(m.spooled)
 
 	m.shadow = newCounters(m.registry, "execgate_shadow_total",
 		"Runs of executions in shadow mode, by execution and by what they would have done: changed, interrupted, unchanged.",
@@ -173,6 +185,20 @@ func (m *Metrics) TargetCall(target, outcome string, d time.Duration) {
 // AsyncDropped counts an asynchronous delivery that was given up.
 func (m *Metrics) AsyncDropped(reason string) { m.dropped.get(reason).Inc() }
 
+// DeliverySettled counts an attempt of a durable delivery that ended.
+func (m *Metrics) DeliverySettled(target, outcome string) {
+	if !m.known.target(target) {
+		target = other
+	}
+	m.settled.get(callKey{target, outcome}).Inc()
+}
+
+// DeliverySpooled counts a delivery that the spool took.
+func (m *Metrics) DeliverySpooled() { m.spooled.Inc() }
+
+// other stands for names that are not bounded.
+const other = "other"
+
 // ShadowRun counts a run of an execution in shadow mode by its outcome:
 // "changed", "interrupted" or "unchanged".
 func (m *Metrics) ShadowRun(execution, outcome string) {
@@ -193,7 +219,7 @@ const maxAdminSeries = 1000
 func (m *Metrics) AdminCall(method string, code codes.Code, _ time.Duration) {
 	k := adminKey{method, code.String()}
 	if !m.admin.has(k) && m.admin.len() >= maxAdminSeries {
-		k.method = "other"
+		k.method = other
 	}
 	m.admin.get(k).Inc()
 }
@@ -203,6 +229,7 @@ func (m *Metrics) AdminCall(method string, code codes.Code, _ time.Duration) {
 func (m *Metrics) Retain(targets, executions map[string]struct{}) {
 	m.known.set(targets, executions)
 	m.calls.retain(func(k callKey) bool { return m.known.target(k.target) })
+	m.settled.retain(func(k callKey) bool { return k.target == other || m.known.target(k.target) })
 	m.callTimes.retain(m.known.target)
 	m.matched.retain(func(k matchedKey) bool { return m.known.execution(k.execution) })
 	m.shadow.retain(func(k shadowKey) bool { return m.known.execution(k.execution) })
