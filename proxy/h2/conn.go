@@ -20,8 +20,8 @@ const (
 
 // conn is one HTTP/2 connection.
 //
-// Two goroutines belong to it: the reader, which owns the first group of fields and acts on each frame, and the writer,
-// which takes the output and writes it. Everything else is guarded by mu, which any goroutine may take to append
+// Its reader owns the first group of fields and acts on each frame. A writer, which there is while there is output that
+// was not written in passing, takes the output and writes it. Everything else is guarded by mu, which any goroutine may take to append
 // output, but only one connection's at a time: what has to happen on another one (credit for the source of what went
 // out, the end of the other half of a call) is noted in a waker and done after unlock. The one exception is the limbo's
 // lock, which is taken before a connection's.
@@ -53,52 +53,50 @@ type conn struct {
 	waitsSince atomic.Int64 // since when a preface or a header block is not complete; 0: none is
 	writeSince atomic.Int64 // since when a write makes no progress; 0: none is under way
 
-	mu           sync.Mutex
-	streams      map[uint32]*stream
-	nextID       uint32 // upstream side: of the next stream
-	lastID       uint32 // client side: the highest that the client opened
-	handlers     int    // client side: handlers that run, even if their stream is gone
-	maxStreams   uint32 // upstream side: as the peer's SETTINGS say
-	out          chunkQueue
-	outBusy      int           // taken by the writer and not written yet
-	outTotal     uint64        // bytes that were ever appended to out
-	outWritten   uint64        // bytes that were written to the socket, as far as is known
-	encoder      *hpackEncoder // nil until the first block
-	tableSize    int           // of the encoder, as the peer's SETTINGS say
-	sendWindow   int64
-	peerWindow   int64 // the initial window of new streams
-	peerFrame    int   // the largest payload that we send
-	ready        streamList
-	recvWindow   int64
-	unacked      int64
-	buffered     int              // client side: bytes of request bodies that wait in the gateway
-	held         bool             // client side: the connection's window is not replenished until buffered is less
-	dataSent     int              // DATA frames, ever
-	goingAway    bool             // no new streams; with the last one the connection ends
-	final        bool             // client side: streams above lastID are ignored
-	closed       [32]closedStream // the streams that were closed last
-	closedAt     int
-	closing      bool // the writer ends the connection when all is written
-	dead         bool // nothing can be written any more
-	writerIdle   bool
-	writingNow   bool // somebody else writes, see writeNow
-	wakeOwed     bool // somebody will wake the writer
-	gateWaits    bool
-	pingSent     int64 // when the PING was sent whose answer is awaited; 0: none
-	sentSince    bool  // HEADERS or DATA were sent since the last answer
-	idleSince    int64
-	drainSince   int64 // when Shutdown began to end the connection; 0: it has not
-	post         bool  // unlock has more to do than to unlock
-	freed        bool
-	credits      []owedCredit
-	finished     []*call
-	orphans      []*handled // their streams are gone
-	direct       *socket
-	wake         chan struct{}
-	gate         sync.Cond
-	grown        atomic.Int64 // by how much the windows of a client's calls were grown, both ways
-	openStreams  atomic.Int32 // len(streams), for those who only want to compare
-	writerExited chan struct{}
+	mu          sync.Mutex
+	streams     map[uint32]*stream
+	nextID      uint32 // upstream side: of the next stream
+	lastID      uint32 // client side: the highest that the client opened
+	handlers    int    // client side: handlers that run, even if their stream is gone
+	maxStreams  uint32 // upstream side: as the peer's SETTINGS say
+	out         chunkQueue
+	outBusy     int           // taken by the writer and not written yet
+	outTotal    uint64        // bytes that were ever appended to out
+	outWritten  uint64        // bytes that were written to the socket, as far as is known
+	encoder     *hpackEncoder // nil until the first block
+	tableSize   int           // of the encoder, as the peer's SETTINGS say
+	sendWindow  int64
+	peerWindow  int64 // the initial window of new streams
+	peerFrame   int   // the largest payload that we send
+	ready       streamList
+	recvWindow  int64
+	unacked     int64
+	buffered    int              // client side: bytes of request bodies that wait in the gateway
+	held        bool             // client side: the connection's window is not replenished until buffered is less
+	dataSent    int              // DATA frames, ever
+	goingAway   bool             // no new streams; with the last one the connection ends
+	final       bool             // client side: streams above lastID are ignored
+	closed      [32]closedStream // the streams that were closed last
+	closedAt    int
+	closing     bool // the writer ends the connection when all is written
+	dead        bool // nothing can be written any more
+	writing     bool // somebody takes the output and writes it, until there is none
+	wakeOwed    bool // somebody will start that
+	saidGoodbye bool
+	gateWaits   bool
+	pingSent    int64 // when the PING was sent whose answer is awaited; 0: none
+	sentSince   bool  // HEADERS or DATA were sent since the last answer
+	idleSince   int64
+	drainSince  int64 // when Shutdown began to end the connection; 0: it has not
+	post        bool  // unlock has more to do than to unlock
+	freed       bool
+	credits     []owedCredit
+	finished    []*call
+	orphans     []*handled // their streams are gone
+	direct      *socket
+	gate        sync.Cond
+	grown       atomic.Int64 // by how much the windows of a client's calls were grown, both ways
+	openStreams atomic.Int32 // len(streams), for those who only want to compare
 }
 
 const (
@@ -134,9 +132,8 @@ func newConn(e *Engine, nc net.Conn, s side) *conn {
 		c.sendWindow = 0
 		return c
 	}
-	c.wake = make(chan struct{}, 1)
-	c.writerExited = make(chan struct{})
 	c.tableSize = headerTableSize
+	c.direct = newSocket(nc)
 	c.now = e.clock()
 	c.idleSince = c.now
 	c.lastRead.Store(c.now)
@@ -175,7 +172,7 @@ func (c *conn) unlock(w *waker) {
 	if c.dead && c.out.size > 0 {
 		c.out.clear()
 	}
-	if c.writerIdle && !c.wakeOwed && !c.writingNow && (c.out.size > 0 || c.closing || c.dead) {
+	if !c.writing && !c.wakeOwed && c.mustWrite() {
 		c.wakeOwed = true
 		w.conns = append(w.conns, c)
 	}
@@ -243,17 +240,17 @@ func (w *waker) settle(e *Engine) {
 	}
 }
 
-// flush writes what can be written at once, and wakes the writers for the rest.
+// mustWrite reports whether there is something to write, or to end. The lock is held.
+func (c *conn) mustWrite() bool {
+	return !c.dead && c.side != limboSide && (c.out.size > 0 || c.closing && !c.saidGoodbye)
+}
+
+// flush writes what can be written at once, and starts writers for the rest.
 func (w *waker) flush() {
 	for i := 0; i < len(w.conns); i++ { // Writing may add to the list.
 		c := w.conns[i]
 		w.conns[i] = nil
-		if !c.hurried() || !c.writeNow(w) {
-			select {
-			case c.wake <- struct{}{}:
-			default:
-			}
-		}
+		c.startWriting(w)
 	}
 	w.conns = w.conns[:0]
 }

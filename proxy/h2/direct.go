@@ -9,46 +9,44 @@ func (c *conn) hurried() bool {
 	return c.direct != nil && (c.side == clientSide || c.openStreams.Load() < busyStreams)
 }
 
-// writeNow writes the output of an idle writer in its place, if it is in one piece. It reports false when the writer
-// must be woken.
-func (c *conn) writeNow(w *waker) bool {
+// startWriting has the output written: here and now, if it is in one piece and somebody waits for it, and by a writer
+// otherwise, or as far as the socket does not take it. w gets what the writing leads to.
+func (c *conn) startWriting(w *waker) {
 	c.mu.Lock()
-	if c.writingNow {
+	c.wakeOwed = false
+	if c.writing || !c.mustWrite() {
 		c.mu.Unlock()
-		return true // Who writes looks again afterwards.
+		return
 	}
-	if !c.writerIdle || c.dead || c.out.size == 0 || c.out.head.next != nil {
+	c.writing = true
+	if !c.hurried() || c.out.size == 0 || c.out.head.next != nil {
 		c.mu.Unlock()
-		return false
+		go c.write()
+		return
 	}
-	piece := c.out.head
-	size := c.out.size
+	piece, size := c.out.head, c.out.size
 	c.out = chunkQueue{}
 	c.outBusy = size
-	c.writingNow, c.wakeOwed = true, false
 	c.mu.Unlock()
 
 	n, err := c.direct.write(piece.buf[piece.r:piece.w])
 
 	c.mu.Lock()
-	c.writingNow = false
-	c.outBusy = 0
-	c.outWritten += uint64(n)
-	switch {
-	case err != nil:
-		piece.free()
-		c.killLocked()
-	case n < size:
+	if err == nil && n < size {
 		piece.r += n
 		rest := chunkQueue{head: piece, tail: piece, size: size - n}
 		c.out.prepend(&rest)
-	default:
+	} else {
 		piece.free()
-		c.pump()
 	}
-	// What is left, or came meanwhile, is the writer's.
-	wake := c.out.size > 0 || c.closing || c.dead
-	c.wakeOwed = wake
+	c.written(int64(n), err)
+	more := c.mustWrite() // What is left, or came meanwhile.
+	c.writing = more
+	if !more {
+		c.openGate()
+	}
 	c.unlock(w)
-	return !wake
+	if more {
+		go c.write()
+	}
 }

@@ -10,7 +10,7 @@ import (
 
 // socket reads and writes a plain socket. It writes without ever waiting, which spares the writer's goroutine, and a
 // switch to it, in the usual case that a socket takes what there is; and while it waits for input it holds no buffer.
-// Reading belongs to the connection's reader, writing to whoever has set conn.writingNow.
+// Reading belongs to the connection's reader, writing to whoever has set conn.writing.
 type socket struct {
 	raw syscall.RawConn
 	try func(fd uintptr) bool

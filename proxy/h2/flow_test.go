@@ -3,6 +3,7 @@ package h2_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -372,4 +373,29 @@ func TestShutdownUnderLoadLosesNoCall(t *testing.T) {
 	next.waitFor(t, "calls", func() bool { return len(next.done) > 200 })
 	close(stop)
 	wg.Wait()
+}
+
+// TestServerSpeaksFirst: with TLS the server's SETTINGS need not wait for the client's, and with h2c for its preface only.
+func TestServerSpeaksFirst(t *testing.T) {
+	t.Parallel()
+	server, client := testTLS(t)
+	for _, secure := range []bool{false, true} {
+		f := newFront(t, "127.0.0.1:1", func(o *h2.Options) {
+			if secure {
+				o.TLS = server
+			}
+		})
+		nc := connect(t, f)
+		if secure {
+			config := client.Clone()
+			config.NextProtos, config.ServerName = []string{"h2"}, "127.0.0.1"
+			nc = tls.Client(nc, config)
+		} else if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+			t.Fatal(err)
+		}
+		p := newRawPeer(t, nc)
+		if frame, err := p.ReadFrame(); err != nil || frame.Header().Type != http2.FrameSettings {
+			t.Errorf("secure %v: got %v, %v", secure, frame, err)
+		}
+	}
 }

@@ -109,32 +109,20 @@ func (c *conn) noteWaiting(preface bool) {
 // writeRound is how much is written before progress is noted.
 const writeRound = 128 << 10
 
-// write is the writer: it writes the output whenever it is woken, until the connection ends.
+// write is the writer: it writes the output until there is none. c.writing was set for it.
 func (c *conn) write() {
-	defer close(c.writerExited)
 	var (
 		w      waker
 		pieces [][]byte
 	)
 	c.mu.Lock()
-	for {
-		for (c.out.size == 0 || c.writingNow) && !c.dead {
-			if c.closing && !c.writingNow {
-				c.mu.Unlock()
-				c.sayGoodbye()
-				return
-			}
-			c.writerIdle = true
-			c.unlock(&w)
-			w.flush()
-			<-c.wake
+	for c.mustWrite() {
+		if c.out.size == 0 {
+			c.saidGoodbye = true
+			c.mu.Unlock()
+			c.sayGoodbye()
 			c.mu.Lock()
-			c.writerIdle, c.wakeOwed = false, false
-		}
-		if c.dead {
-			c.unlock(&w)
-			w.flush()
-			return
+			continue
 		}
 		var batch chunkQueue
 		c.out.cut(&batch, writeRound)
@@ -148,17 +136,33 @@ func (c *conn) write() {
 		batch.clear()
 
 		c.mu.Lock()
-		c.outBusy = 0
-		c.outWritten += uint64(n)
-		if err != nil {
-			c.killLocked()
-			continue
-		}
-		c.pump()
-		if c.gateWaits && c.out.size <= gateLimit/2 {
-			c.gateWaits = false
-			c.gate.Broadcast()
-		}
+		c.written(n, err)
+	}
+	c.writing = false
+	c.openGate()
+	c.unlock(&w)
+	w.flush()
+}
+
+// written accounts for a write. The lock is held.
+func (c *conn) written(n int64, err error) {
+	c.outBusy = 0
+	c.outWritten += uint64(n)
+	if err != nil {
+		c.killLocked()
+		return
+	}
+	c.pump()
+	if c.out.size <= gateLimit/2 {
+		c.openGate()
+	}
+}
+
+// openGate lets those go on who wait for the output. The lock is held.
+func (c *conn) openGate() {
+	if c.gateWaits {
+		c.gateWaits = false
+		c.gate.Broadcast()
 	}
 }
 
@@ -226,8 +230,6 @@ func (c *conn) linger() {
 
 // run serves the connection until it ends, and returns when nothing of it is left.
 func (c *conn) run() {
-	c.direct = newSocket(c.nc)
-	go c.write()
 	err := c.read()
 	var fault *connError
 	told := errors.As(err, &fault)
@@ -260,17 +262,24 @@ func (c *conn) run() {
 	if told {
 		c.linger()
 	}
-	c.expire()
-	<-c.writerExited
+	c.end()
 	_ = c.nc.Close()
 	c.in.free()
 }
 
-// expire makes sure that the writer comes to its end.
-func (c *conn) expire() {
+// end waits until what is left was written, or cannot be.
+func (c *conn) end() {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
 	c.mu.Lock()
 	c.closing = true
-	_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
 	c.unlock(&c.wakes)
 	c.wakes.flush()
+	c.mu.Lock()
+	for c.writing || c.mustWrite() {
+		c.gateWaits = true
+		c.gate.Wait()
+	}
+	c.dead = true
+	c.out.clear()
+	c.mu.Unlock()
 }

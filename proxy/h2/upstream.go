@@ -4,7 +4,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// greet appends what the first bytes on a connection must be.
+// greet appends what the first bytes on a connection must be. Its reader will have them written.
 func (c *conn) greet() {
 	c.mu.Lock()
 	if c.side == upstreamSide {
@@ -22,7 +22,7 @@ func (c *conn) greet() {
 	}
 	c.recvWindow = connWindow
 	c.writeWindowUpdate(0, connWindow-defaultWindow)
-	c.mu.Unlock()
+	c.unlock(&c.wakes)
 }
 
 // open puts a call on the connection, if that can take one.
