@@ -142,16 +142,17 @@ func (p *pool) place(w *waker) {
 	w.settle(p.eng)
 }
 
+// placeOn puts a call on one of the connections; on the one that refused it before only if there is no other.
 func placeOn(list []*conn, k *call, w *waker) bool {
-	if best := leastBusy(list); best != nil && best.open(k, w) {
+	if best := leastBusy(list); best != nil && best != k.refusedBy && best.open(k, w) {
 		return true
 	}
 	for _, c := range list {
-		if c.open(k, w) {
+		if c != k.refusedBy && c.open(k, w) {
 			return true
 		}
 	}
-	return false
+	return len(list) == 1 && list[0].open(k, w)
 }
 
 // drop takes a call that waits, or is about to, out. The limbo's lock is held.

@@ -82,6 +82,8 @@ type call struct {
 	replay   chunkQueue
 	sentAt   uint64 // where in the connection's output the headers end
 	waitFrom time.Time
+
+	refusedBy *conn // the connection that the call was taken back from
 }
 
 var requests = sync.Pool{New: func() any {

@@ -77,7 +77,7 @@ func (c *conn) takeBack(s *stream) bool {
 	if k.noRetry || s.remoteHead {
 		return false
 	}
-	k.noRetry = true
+	k.noRetry, k.refusedBy = true, c
 	delete(c.streams, s.id)
 	c.openStreams.Store(int32(len(c.streams)))
 	c.freed, c.post = true, true
