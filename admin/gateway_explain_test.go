@@ -158,7 +158,7 @@ func TestExplain(t *testing.T) {
 	f.put(ofService, []string{two})
 	want(method(server), "request: request (enforce)\n  one webhook 10s open\nresponse: "+
 		"\n  hides response/"+streamService+": streaming\n  hides response: less specific\n"+streamed)
-	f.put(ofService, nil)
+	f.must(&actionv3.DeleteExecutionRequest{Id: "response/" + streamService})
 	perMessage(false)
 	want(method(client), "request: \n  hides request: streaming\nresponse: \n  hides response: streaming\n"+
 		"note: the client streams messages: no execution fires\n")
