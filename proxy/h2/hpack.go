@@ -166,7 +166,7 @@ func (e *hpackEncoder) encode(f *hpack.HeaderField) {
 	switch size := len(f.Name) + len(f.Value) + 32; {
 	case f.Sensitive:
 		e.out = e.literal(0x10, 4, name, f)
-	case e.seen[slot] != uint32(h>>32) || size > e.max/2:
+	case e.seen[slot] != uint32(h>>32) || size > e.max/2 || f.Value != "" && changing(f.Name):
 		e.seen[slot] = uint32(h >> 32)
 		e.out = e.literal(0, 4, name, f)
 	default:
@@ -174,6 +174,15 @@ func (e *hpackEncoder) encode(f *hpack.HeaderField) {
 		e.evict(size)
 		e.add(f, size, slot, nameHash%slots)
 	}
+}
+
+// changing names fields that are hardly ever the same twice, or only by chance.
+func changing(name string) bool {
+	switch name {
+	case "grpc-timeout", "content-length", "traceparent", "x-request-id", "date", "etag", "grpc-message":
+		return true
+	}
+	return false
 }
 
 // add puts a field into the table.
