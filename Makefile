@@ -44,6 +44,10 @@ run: ## serve with config.example.yaml
 test: bin/gotestsum test-tools ## every test, with the race detector, against a real Redis
 	@scripts/test.sh
 
+.PHONY: test-browser
+test-browser: bin/buf ## gRPC-Web and Connect clients from npm in headless Chromium
+	test/browser/run.sh
+
 .PHONY: lint
 lint: bin/golangci-lint ## golangci-lint, with the arrows between packages
 	golangci-lint run ./...
