@@ -110,7 +110,9 @@ func newTransport(o UpstreamOptions, tlsConfig *tls.Config, protocols *http.Prot
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: 30 * time.Second, // A connection that died silently must not swallow calls.
+			// A connection that died silently must not swallow calls. Not more often, though: a gRPC server takes a ping
+			// within five minutes of the last as abuse and ends the connection (gRFC A8). TCP's own keep-alive is faster.
+			SendPingTimeout: 6 * time.Minute,
 			PingTimeout:     15 * time.Second,
 		},
 	}
