@@ -323,11 +323,11 @@ func (p *planner) unknownCondition(c conditions.Condition) (text, hint string) {
 	methods, services, _ := p.core.schema()
 	types, _ := p.core.eventTypes()
 	known := map[conditions.Level][]string{
-		conditions.Method: methods, conditions.Service: services, conditions.Name: functionNames, conditions.EventType: types,
+		conditions.Method: methods, conditions.Service: services, conditions.Name: p.core.functionNames(), conditions.EventType: types,
 	}[c.Level]
 	hint = "correct the name"
 	if c.Level == conditions.Name {
-		hint = "write one of: " + strings.Join(functionNames, ", ")
+		hint = "write one of: " + strings.Join(p.core.functionNames(), ", ")
 	} else if near := p.closest(c.Value, known); near != "" {
 		hint = "did you mean " + near + "?"
 	}

@@ -25,6 +25,7 @@ type core struct {
 	now        func() time.Time
 	schema     func() (methods, services []string, known bool)
 	eventTypes func() (types []string, known bool)
+	functions  []string // beside those of ZITADEL
 	checkURL   func(ctx context.Context, url string) error
 	limits     Limits
 }

@@ -202,8 +202,15 @@ func executionID(raw string) (string, error) {
 	return withoutAlias(c).ID(), nil
 }
 
-// functionNames are the functions that a condition may name, sorted.
-var functionNames = []string{"preaccesstoken", "presamlresponse", "preuserinfo"}
+// functionsOfZITADEL are the functions that ZITADEL runs.
+var functionsOfZITADEL = []string{"preaccesstoken", "presamlresponse", "preuserinfo"}
+
+// functionNames returns the functions that a condition may name, sorted.
+func (c *core) functionNames() []string {
+	names := append(slices.Clone(functionsOfZITADEL), c.functions...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // functionAliases are the names that earlier generations used.
 var functionAliases = map[string]string{
@@ -234,7 +241,7 @@ func (c *core) existing(in condition) (conditions.Condition, error) {
 			return cond, errServiceUnknown
 		}
 	case conditions.Name:
-		if !wellFormed || !slices.Contains(functionNames, cond.Value) {
+		if !wellFormed || !slices.Contains(c.functionNames(), cond.Value) {
 			return cond, errFunctionUnknown
 		}
 	case conditions.EventType:

@@ -32,6 +32,8 @@ type Options struct {
 	Schema func() (methods, services []string, known bool)
 	// EventTypes returns the event types of the upstream in the same manner.
 	EventTypes func() (types []string, known bool)
+	// Functions are those that conditions may name beside ZITADEL's.
+	Functions []string
 	// CheckURL refuses URLs that targets may not have; it may resolve names. Nil: none is refused.
 	CheckURL func(ctx context.Context, url string) error
 	// Tokens are the static bearer tokens. Without these, Authenticators and ClientCertificates everybody may do
@@ -88,6 +90,7 @@ func New(o Options) (*Server, error) {
 		now:        o.Now,
 		schema:     o.Schema,
 		eventTypes: o.EventTypes,
+		functions:  o.Functions,
 		checkURL:   o.CheckURL,
 		limits:     o.Limits.withDefaults(),
 	}

@@ -179,7 +179,7 @@ func (a *v2) ListExecutions(ctx context.Context, req *actionv2.ListExecutionsReq
 
 // ListExecutionFunctions implements the RPC.
 func (a *v2) ListExecutionFunctions(context.Context, *actionv2.ListExecutionFunctionsRequest) (*actionv2.ListExecutionFunctionsResponse, error) {
-	return &actionv2.ListExecutionFunctionsResponse{Functions: functionNames}, nil
+	return &actionv2.ListExecutionFunctionsResponse{Functions: a.core.functionNames()}, nil
 }
 
 // ListExecutionMethods implements the RPC.

@@ -197,7 +197,7 @@ func (a *v3alpha) SearchExecutions(ctx context.Context, req *actionv3.SearchExec
 
 // ListAvailableExecutionFunctions implements the RPC.
 func (a *v3alpha) ListAvailableExecutionFunctions(context.Context, *actionv3.ListAvailableExecutionFunctionsRequest) (*actionv3.ListAvailableExecutionFunctionsResponse, error) {
-	return &actionv3.ListAvailableExecutionFunctionsResponse{Functions: functionNames}, nil
+	return &actionv3.ListAvailableExecutionFunctionsResponse{Functions: a.core.functionNames()}, nil
 }
 
 // ListAvailableExecutionMethods implements the RPC.

@@ -237,7 +237,20 @@ func (m *Memory) next(id string, l *lane) (d Delivery, ok bool) {
 	return Delivery{}, false
 }
 
+// deliver makes a delivery, and those that follow it.
 func (m *Memory) deliver(d Delivery) error {
+	err := m.call(d)
+	for _, next := range d.Then {
+		if err != nil && d.Target.InterruptOnError || m.run.Err() != nil {
+			break
+		}
+		d.Target = next
+		err = m.call(d)
+	}
+	return err
+}
+
+func (m *Memory) call(d Delivery) error {
 	result, err := m.o.Caller.Do(m.run, targetclient.Call{Target: d.Target, Body: d.Body})
 	outcome := "ok"
 	if err != nil {

@@ -18,7 +18,7 @@ type Delivery struct {
 	// Body is the payload. It may be shared: nobody changes it.
 	Body []byte
 
-	// What follows matters to [Durable] only.
+	// What follows matters to [Durable] only, but for Then.
 
 	// ID makes the delivery known, so that the same one is not taken twice; see
 	// [IDFor]. Empty: a new one.

@@ -71,6 +71,8 @@ type App struct {
 	proxyServer               *proxy.Server
 	adminServer               *httpServer
 
+	inbound inbound // functions and events
+
 	life       atomic.Int32
 	teardown   teardown
 	watched    []func(context.Context) // run in the background from the start on
@@ -192,6 +194,9 @@ func (a *App) assemble() error {
 	if err := a.assembleAdmin(); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
+	if err := a.assembleHooks(); err != nil {
+		return err
+	}
 	a.metrics.Watch(metrics.Sources{
 		StoreUp:         a.replica.Up,
 		Snapshot:        a.snapshotInUse,
@@ -263,6 +268,7 @@ func (a *App) assembleAdmin() error {
 	a.admin, err = admin.New(admin.Options{
 		Store:              a.replica,
 		Schema:             a.methodsAndServices,
+		Functions:          a.config.Hooks.Functions,
 		CheckURL:           a.client.CheckURL,
 		Tokens:             tokens(cfg),
 		Authenticators:     authenticators,

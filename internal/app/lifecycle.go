@@ -32,7 +32,11 @@ func (e *CutError) Error() string {
 }
 
 // Addresses are those that the gateway listens on.
-type Addresses struct{ Proxy, Admin, Ops net.Addr }
+type Addresses struct {
+	Proxy, Admin, Ops net.Addr
+	// Hooks is nil when hooks.listen is off.
+	Hooks net.Addr
+}
 
 // teardown undoes what was started, in reverse.
 type teardown struct {
@@ -99,6 +103,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 
 	a.serve(a.adminDoor, a.adminServer)
 	a.serve(a.proxyDoor, a.proxyServer)
+	a.serveHooks()
 	a.life.Store(int32(serving))
 	a.logger.Info("serving", "version", a.build.Version,
 		"proxy", a.proxyDoor.address(), "admin", a.adminDoor.address(), "ops", a.ops.address(),
@@ -137,12 +142,13 @@ func (a *App) listen(ctx context.Context) error {
 	a.proxyDoor, proxyErr = openDoor(ctx, "proxy.listen", a.config.Proxy.Listen)
 	a.adminDoor, adminErr = openDoor(ctx, "admin.listen", a.config.Admin.Listen)
 	a.ops, opsErr = openDoor(ctx, "ops.listen", a.config.Ops.Listen)
-	for _, d := range []*door{a.proxyDoor, a.adminDoor, a.ops} {
+	hooksErr := a.inbound.listen(ctx, a.config.Hooks.Listen)
+	for _, d := range []*door{a.proxyDoor, a.adminDoor, a.ops, a.inbound.door} {
 		if d != nil {
 			a.teardown.add(func(context.Context) { d.close() })
 		}
 	}
-	return errors.Join(proxyErr, adminErr, opsErr)
+	return errors.Join(proxyErr, adminErr, opsErr, hooksErr)
 }
 
 // serve answers what comes through a door, in the background.
@@ -182,6 +188,7 @@ func (a *App) Stop(ctx context.Context) error {
 	var both sync.WaitGroup
 	a.admin.Close()
 	both.Go(func() { a.warn("stop the admin API", a.adminServer.Shutdown(ctx)) })
+	both.Go(func() { a.warn("stop the hooks", a.inbound.shutdown(ctx)) })
 	both.Go(func() { cut.Calls = a.proxyServer.Drain(ctx) })
 	both.Wait()
 	cut.Deliveries = a.queue.Stop(ctx)
@@ -200,7 +207,8 @@ func (a *App) Stop(ctx context.Context) error {
 // Addresses returns those that are listened on, with the ports that the system
 // chose. Call it after Start.
 func (a *App) Addresses() Addresses {
-	return Addresses{Proxy: a.proxyDoor.listener.Addr(), Admin: a.adminDoor.listener.Addr(), Ops: a.ops.listener.Addr()}
+	return Addresses{Proxy: a.proxyDoor.listener.Addr(), Admin: a.adminDoor.listener.Addr(), Ops: a.ops.listener.Addr(),
+		Hooks: a.inbound.address()}
 }
 
 // Run starts the gateway, serves until ctx ends or something fails for good,

@@ -49,6 +49,7 @@ func (c *checker) all() {
 	c.store()
 	c.targetClient()
 	c.queue()
+	c.hooks()
 	if cfg.Identity.Source != "none" {
 		c.fault("identity.source", fmt.Sprintf("%q is not built yet", cfg.Identity.Source), "write none: targets then get no userID, orgID and projectID")
 	}
@@ -188,7 +189,11 @@ func (c *checker) listeners() {
 		{"proxy.listen", c.config.Proxy.Listen},
 		{"admin.listen", c.config.Admin.Listen},
 		{"ops.listen", c.config.Ops.Listen},
+		{"hooks.listen", c.config.Hooks.Listen},
 	} {
+		if l.path == "hooks.listen" && l.address == "" {
+			continue // it is off
+		}
 		if !isListen(l.address) {
 			c.fault(l.path, fmt.Sprintf("%q is not an address to listen on", l.address), "write host:port, like 127.0.0.1:8080 or :8080")
 			continue

@@ -23,6 +23,7 @@ type Config struct {
 	Store            Store        `key:"store"`
 	TargetClient     TargetClient `key:"targetclient"`
 	Queue            Queue        `key:"queue"`
+	Hooks            Hooks        `key:"hooks"`
 	Identity         Identity     `key:"identity"`
 
 	origins     origins

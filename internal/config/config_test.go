@@ -134,7 +134,7 @@ func TestFaults(t *testing.T) {
 		{"a section for text", "instance_id: {a: b}\n",
 			"config.yaml:1: instance_id: expected a string, found keys and values; write a string"},
 		{"a list for the whole", "- a\n",
-			"config.yaml:1: expected keys and values, found a list; write one of: instance_id, log, protected_methods, proxy, upstream, admin, ops, store, targetclient, queue, identity"},
+			"config.yaml:1: expected keys and values, found a list; write one of: instance_id, log, protected_methods, proxy, upstream, admin, ops, store, targetclient, queue, hooks, identity"},
 		{"a duration without a unit", "proxy:\n  chain_timeout: 30\n",
 			"config.yaml:2: proxy.chain_timeout: \"30\" is not a duration; write a number with its unit, like 500ms, 30s or 2m"},
 		{"a duration of nothing", "proxy:\n  drain_timeout: 0s\n",
@@ -172,6 +172,13 @@ func TestFaults(t *testing.T) {
 			"config.yaml:4: targetclient.deny_list[1]: \"10.0.0.256\" is neither a CIDR range nor an address nor a host name; write 10.0.0.0/8, 10.0.0.7 or host.example\n" +
 				"config.yaml:5: targetclient.deny_list[2]: \"10.0.0.0/99\" is neither a CIDR range nor an address nor a host name; write 10.0.0.0/8, 10.0.0.7 or host.example\n" +
 				"config.yaml:6: targetclient.deny_list[3]: \"*.internal\" is neither a CIDR range nor an address nor a host name; write 10.0.0.0/8, 10.0.0.7 or host.example"},
+		{"hooks", "hooks:\n  listen: 0.0.0.0:8083\n  function_timeout: 0s\n  functions: [\"a b\"]\n  signing_key_files: [/nowhere]\n",
+			"config.yaml:3: hooks.function_timeout: 0s is not positive; write a duration above 0, like 30s\n" +
+				"config.yaml:4: hooks.functions[0]: \"a b\" is not the name of a function; use letters, digits, _, . and -\n" +
+				"config.yaml:5: hooks.signing_key_files[0]: /nowhere: no such file; create it, or correct the path"},
+		{"hooks for everybody", "hooks:\n  listen: :8083\n",
+			"config.yaml:2: hooks.listen: :8083 can be reached from other machines, and neither hooks.signing_keys nor hooks.tokens is set: " +
+				"anybody there could send events and run functions; add a signing key or a token, or listen on 127.0.0.1"},
 		{"a bad origin", "proxy:\n  cors:\n    allowed_origins: [console.example, \"https://a.example/x\"]\n",
 			"config.yaml:3: proxy.cors.allowed_origins[0]: \"console.example\" is not an origin; write scheme://host[:port] without a path, or *\n" +
 				"config.yaml:3: proxy.cors.allowed_origins[1]: \"https://a.example/x\" is not an origin; write scheme://host[:port] without a path, or *"},

@@ -38,7 +38,7 @@ func (d *decoder) mark(path string, line int) {
 // secret decodes secrets.
 func (d *decoder) secret(node *yaml.Node, _ int, v reflect.Value, path string) bool {
 	if v.Type() != secretType {
-		return false
+		return d.hookToken(node, v, path)
 	}
 	if text, ok := d.Scalar(node, path, "a string"); ok {
 		v.Set(reflect.ValueOf(NewSecret(text)))

@@ -63,6 +63,7 @@ func Default() *Config {
 			Spool:                   QueueSpool{MaxBytes: 256 << 20},
 			Keep:                    QueueKeep{Delivered: 1000, Dead: 10_000, DeadBytes: 256 << 20, DeadFor: 30 * 24 * time.Hour},
 		},
+		Hooks:    Hooks{FunctionTimeout: 10 * time.Second, MaxBodyBytes: 20 << 20},
 		Identity: Identity{Source: "none"},
 	}
 }

@@ -96,6 +96,17 @@ func (d *decoder) variable(value string, v reflect.Value, path string) {
 		v.Set(reflect.ValueOf(list))
 		return
 	}
+	if v.Type() == secretListType && !strings.HasPrefix(strings.TrimSpace(value), "[") {
+		d.mark(path, 0)
+		var list []Secret
+		for part := range strings.SplitSeq(value, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				list = append(list, NewSecret(part))
+			}
+		}
+		v.Set(reflect.ValueOf(list))
+		return
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(value), &doc); err != nil {
 		// The parser's text is left out: it may quote the value.

@@ -108,6 +108,7 @@ func (c *checker) secrets() {
 		t := &c.config.Admin.Tokens[i]
 		c.secret(&t.Token, t.TokenFile, at+".token")
 	}
+	c.hookSecrets()
 	r := &c.config.Store.Redis
 	if (r.URLFile != "" || len(r.Addrs) > 0) && !c.config.origins.has("store.redis.url") {
 		r.URL = Secret{} // the default gives way

@@ -33,6 +33,7 @@ type Metrics struct {
 	shadow      *counters[shadowKey]
 	suppressed  prometheus.Counter
 	admin       *counters[adminKey]
+	hooks       hookSeries
 	known       known
 }
 
@@ -132,6 +133,8 @@ func New(build Build) *Metrics {
 		"Calls of the admin API, by method and code.",
 		[]string{"method", "code"},
 		func(k adminKey) []string { return []string{k.method, k.code} })
+
+	m.hooks = m.newHookSeries()
 
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "execgate_build_info",

@@ -1,0 +1,162 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cloudevents/sdk-go/v2/binding"
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+)
+
+// FormatError says that a body holds no events that can be read. Its text is for
+// the sender and repeats nothing of the body.
+type FormatError struct {
+	text string
+	err  error // may hold payload
+}
+
+// Error says what is wrong.
+func (e *FormatError) Error() string { return e.text }
+
+// Unwrap returns the parser's error.
+func (e *FormatError) Unwrap() error { return e.err }
+
+// Media types of CloudEvents.
+const (
+	structured = "application/cloudevents+json"
+	batch      = "application/cloudevents-batch+json"
+)
+
+// Decode reads the events of an HTTP request: a CloudEvent 1.0 in structured or
+// binary mode or a batch of them, and otherwise ZITADEL's event payload. The
+// instance is that of events that do not name one. The error is a *[FormatError];
+// a batch is read whole or not at all.
+func Decode(header http.Header, body []byte, instance string) ([]Event, error) {
+	contentType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	switch {
+	case contentType == batch:
+		return decodeBatch(header, body, instance)
+	case contentType == structured || strings.HasPrefix(contentType, "application/cloudevents"), header.Get("Ce-Specversion") != "":
+		ce, err := binding.ToEvent(context.Background(), message(header, body))
+		if err != nil {
+			return nil, &FormatError{"the body is no CloudEvent 1.0", err}
+		}
+		e, err := fromCloudEvent(ce, instance)
+		if err != nil {
+			return nil, err
+		}
+		return []Event{e}, nil
+	default:
+		e, err := fromZITADEL(body, instance)
+		if err != nil {
+			return nil, err
+		}
+		return []Event{e}, nil
+	}
+}
+
+func message(header http.Header, body []byte) *cehttp.Message {
+	return cehttp.NewMessage(header, io.NopCloser(bytes.NewReader(body)))
+}
+
+func decodeBatch(header http.Header, body []byte, instance string) ([]Event, error) {
+	if !json.Valid(body) {
+		return nil, &FormatError{"the body is not JSON", nil}
+	}
+	ces, err := binding.ToEvents(context.Background(), message(header, body), bytes.NewReader(body))
+	if err != nil {
+		return nil, &FormatError{"the body is no batch of CloudEvents 1.0", err}
+	}
+	events := make([]Event, len(ces))
+	for i := range ces {
+		if events[i], err = fromCloudEvent(&ces[i], instance); err != nil {
+			return nil, &FormatError{fmt.Sprintf("event %d: %v", i, err), err}
+		}
+	}
+	return events, nil
+}
+
+// fromCloudEvent maps a CloudEvent to what targets of events know.
+func fromCloudEvent(ce *cloudevents.Event, instance string) (Event, error) {
+	if ce.SpecVersion() != cloudevents.CloudEventsVersionV1 {
+		return Event{}, &FormatError{"only CloudEvents 1.0 are taken", nil}
+	}
+	if err := ce.Validate(); err != nil {
+		return Event{}, &FormatError{"the CloudEvent lacks an attribute that is required, or one is invalid", err}
+	}
+	e := Event{
+		AggregateID: ce.Subject(), AggregateType: ce.Source(), InstanceID: instance, Type: ce.Type(),
+		Source: ce.Source(), ID: ce.ID(),
+	}
+	if aggregateType, ok := ce.Extensions()["aggregatetype"].(string); ok && aggregateType != "" {
+		e.AggregateType = aggregateType
+	}
+	if at := ce.Time(); !at.IsZero() {
+		e.CreatedAt = at.Format(time.RFC3339Nano)
+	}
+	var err error
+	e.Payload, err = payload(ce)
+	return e, err
+}
+
+// payload returns the data of a CloudEvent as JSON: as it is if it is JSON,
+// otherwise as a string, in base64 if it is not text.
+func payload(ce *cloudevents.Event) (json.RawMessage, error) {
+	data := ce.Data()
+	if len(data) == 0 {
+		return nil, nil
+	}
+	if isJSON(ce.DataMediaType()) {
+		if !json.Valid(data) {
+			return nil, &FormatError{"the data of the CloudEvent is not JSON", nil}
+		}
+		return data, nil
+	}
+	text := string(data)
+	if !utf8.Valid(data) {
+		text = base64.StdEncoding.EncodeToString(data)
+	}
+	return json.Marshal(text)
+}
+
+// isJSON says whether data of the media type is JSON; without one it is.
+func isJSON(mediaType string) bool {
+	return mediaType == "" || mediaType == "application/json" || mediaType == "text/json" || strings.HasSuffix(mediaType, "+json")
+}
+
+// fromZITADEL reads ZITADEL's event payload. Keys that it does not know are
+// ignored.
+func fromZITADEL(body []byte, instance string) (Event, error) {
+	var w wire
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Event{}, &FormatError{"the body is no event: neither ZITADEL's payload nor a CloudEvent", err}
+	}
+	if w.Type == "" {
+		return Event{}, &FormatError{"the event has no event_type", nil}
+	}
+	if w.InstanceID == "" {
+		w.InstanceID = instance
+	}
+	return Event{
+		AggregateID: w.AggregateID, AggregateType: w.AggregateType, ResourceOwner: w.ResourceOwner,
+		InstanceID: w.InstanceID, Version: w.Version, Sequence: w.Sequence, Type: w.Type,
+		CreatedAt: w.CreatedAt, UserID: w.UserID, Payload: w.Payload,
+	}, nil
+}
+
+// AsFormatError returns the *[FormatError] in the chain of err, nil without one.
+func AsFormatError(err error) *FormatError {
+	format, _ := errors.AsType[*FormatError](err)
+	return format
+}

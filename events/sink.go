@@ -1,0 +1,84 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/queue"
+)
+
+// ErrNotLoaded says that there is no configuration yet, so that nobody can tell
+// what an event matches.
+var ErrNotLoaded = errors.New("configuration of the gateway is not loaded")
+
+// Outcomes of an event, as the metric shows them.
+const (
+	Queued    = "queued"    // safely in the queue
+	Unmatched = "unmatched" // no execution wants it
+	Failed    = "failed"    // the queue did not take it
+)
+
+// SinkOptions configure a [Sink]. Snapshot and Queue are required.
+type SinkOptions struct {
+	// Snapshot returns the configuration that events go by, nil while there is
+	// none.
+	Snapshot func() *dispatcher.Snapshot
+	// Queue keeps what is to be delivered.
+	Queue dispatcher.Queue
+	// Observer is told the source and the outcome of every event: Queued,
+	// Unmatched or Failed. Nil: nobody is.
+	Observer func(source, outcome string)
+	// Logger gets what the queue does not take. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Sink puts events into the queue. It is safe for concurrent use.
+type Sink struct{ o SinkOptions }
+
+// NewSink returns a sink.
+func NewSink(o SinkOptions) *Sink {
+	if o.Observer == nil {
+		o.Observer = func(string, string) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return &Sink{o: o}
+}
+
+// Accept matches the event against the configuration of now. If an execution
+// wants it, one delivery tells all its targets, in order. When Accept returns nil,
+// the delivery is kept, or nobody wants the event, or the queue knows it already.
+// The source is a label: "ingest", "poll" or "derive".
+func (s *Sink) Accept(ctx context.Context, source string, e *Event) error {
+	snapshot := s.o.Snapshot()
+	if snapshot == nil {
+		s.o.Observer(source, Failed)
+		return ErrNotLoaded
+	}
+	plan := snapshot.Event(e.Type)
+	if plan == nil {
+		s.o.Observer(source, Unmatched)
+		return nil
+	}
+	body, err := e.Envelope()
+	if err != nil {
+		s.o.Observer(source, Failed)
+		return &FormatError{"the event has no JSON form", err}
+	}
+	err = s.o.Queue.Enqueue(ctx, queue.Delivery{
+		Execution: plan.Execution, Target: plan.Targets[0], Then: plan.Targets[1:], Body: body,
+		ID: e.DeliveryID(time.Now()), Kind: queue.KindEvent, UserID: e.UserID, AggregateID: e.AggregateID,
+	})
+	if err != nil {
+		s.o.Observer(source, Failed)
+		s.o.Logger.Error("event not queued", "execution", plan.Execution, "event_type", e.Type, "reason", queue.DropReason(err))
+		return fmt.Errorf("queue the event: %w", err)
+	}
+	s.o.Observer(source, Queued)
+	return nil
+}

@@ -1,0 +1,44 @@
+package metrics
+
+import (
+	"strconv"
+	"time"
+)
+
+type (
+	hookKey  struct{ endpoint, code string }
+	eventKey struct{ source, outcome string }
+)
+
+// hookSeries are the series of what others send to the gateway.
+type hookSeries struct {
+	calls     *counters[hookKey]
+	durations *histograms
+	events    *counters[eventKey]
+}
+
+func (m *Metrics) newHookSeries() hookSeries {
+	return hookSeries{
+		calls: newCounters(m.registry, "execgate_hook_requests_total",
+			"Requests to the hooks listener, by endpoint (functions, events) and HTTP status.",
+			[]string{"endpoint", "code"},
+			func(k hookKey) []string { return []string{k.endpoint, k.code} }),
+		durations: &histograms{vec: histogramVec(m.registry, "execgate_hook_request_duration_seconds",
+			"Time that requests to the hooks listener took, by endpoint.", callBuckets, "endpoint")},
+		events: newCounters(m.registry, "execgate_events_total",
+			"Events, by where they come from and by outcome: queued (repetitions too), unmatched, failed.",
+			[]string{"source", "outcome"},
+			func(k eventKey) []string { return []string{k.source, k.outcome} }),
+	}
+}
+
+// HookCall counts a request to the hooks listener.
+func (m *Metrics) HookCall(endpoint string, status int, d time.Duration) {
+	m.hooks.calls.get(hookKey{endpoint, strconv.Itoa(status)}).Inc()
+	m.hooks.durations.get(endpoint).Observe(d.Seconds())
+}
+
+// EventSeen counts an event.
+func (m *Metrics) EventSeen(source, outcome string) {
+	m.hooks.events.get(eventKey{source, outcome}).Inc()
+}
