@@ -60,7 +60,7 @@ func (p *planner) targetPolicy(v int, doc *configfile.Target, id string) {
 	if doc.Policy != nil {
 		change, err := targetPolicyIn(doc.Policy)
 		if err == nil {
-			err = keepSecrets(change.Headers, before.Headers)
+			err = keepSecrets(change, before)
 		}
 		if err != nil {
 			p.fault(v, doc, "policy", policyText(err), "write the value")
@@ -71,7 +71,7 @@ func (p *planner) targetPolicy(v int, doc *configfile.Target, id string) {
 	if after.Same(before) {
 		return
 	}
-	if err := after.Validate(); err != nil {
+	if err := validTargetPolicy(after); err != nil {
 		p.policyFaults(v, doc, err)
 		return
 	}

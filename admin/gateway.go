@@ -12,6 +12,7 @@ import (
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	"github.com/execgate/execgate/internal/jsondiff"
 	"github.com/execgate/execgate/policy"
+	"github.com/execgate/execgate/queue"
 	"github.com/execgate/execgate/schema"
 	"github.com/execgate/execgate/store"
 	"github.com/execgate/execgate/targetclient"
@@ -36,6 +37,8 @@ type GatewayOptions struct {
 	LastRun func(execution string) (LastRun, bool)
 	// TestFire calls the targets of an execution. Nil: test-fire is refused. An *[Error] is told to the caller.
 	TestFire func(ctx context.Context, t TestFire) (TestFireResult, error)
+	// Deliveries are those of the queue. Nil: they are refused.
+	Deliveries queue.Desk
 	// Places are where Export writes to and Import reads from, besides the call itself. Nil: those are refused.
 	Places Places
 }

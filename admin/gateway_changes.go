@@ -53,6 +53,8 @@ var shown = map[store.Kind]map[string]func(json.RawMessage) string{
 		"enabled": asStored, "max_concurrency": asStored, "allowed_hosts": asStored,
 		"breaker.consecutive_failures": asStored, "breaker.window": asStored, "breaker.min_calls": asStored,
 		"breaker.failure_ratio": asStored, "breaker.open_for": asStored, "breaker.half_open_calls": asStored,
+		"retry.max_attempts": asStored, "retry.first_delay": asStored, "retry.max_delay": asStored, "retry.max_age": asStored,
+		"signatures": asStored, "order_by": asStored, "on_full": asStored,
 	},
 	store.KindExecutionPolicy: {"enabled": asStored, "mode": asStored, "per_message": asStored},
 	store.KindSwitch:          {"on": asStored},

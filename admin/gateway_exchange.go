@@ -245,7 +245,7 @@ func exportedTarget(s *store.State, t *store.Target, secrets bool) (*configfile.
 	}
 	out.Policy = targetPolicyOut(p)
 	if secrets {
-		out.Policy.Headers = headersOut(p)
+		out.Policy.Headers, out.Policy.SigningSecrets = headersOut(p), p.SigningSecrets
 	}
 	return out, nil
 }

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	gatewaypb "github.com/execgate/execgate/gen/execgate/v1"
 	"github.com/execgate/execgate/policy"
 	"github.com/execgate/execgate/store"
+	"github.com/execgate/execgate/targetclient"
 )
 
 // secretValue stands for a secret wherever one is shown, and, written, for the one that is stored.
@@ -76,11 +79,11 @@ func (g *gateway) UpdateTargetPolicy(ctx context.Context, r *gatewaypb.UpdateTar
 	after, err := g.changeTargetPolicy(ctx, "UpdateTargetPolicy", r.GetId(), func(p *policy.Target) error {
 		// This runs again when others were faster: change stays as it is.
 		change := change.Clone()
-		if err := keepSecrets(change.Headers, p.Headers); err != nil {
+		if err := keepSecrets(change, p); err != nil {
 			return err
 		}
 		p.Merge(change)
-		if err := p.Validate(); err != nil {
+		if err := validTargetPolicy(p); err != nil {
 			return invalid("policy: %s", oneLine(err))
 		}
 		return nil
@@ -229,18 +232,40 @@ func policyItem(kind store.Kind, id string, p interface {
 }
 
 // keepSecrets puts the stored values in the place of those that a caller read and wrote back.
-func keepSecrets(headers, stored map[string]string) error {
-	for name, value := range headers {
+func keepSecrets(change, stored *policy.Target) error {
+	for name, value := range change.Headers {
 		if value != secretValue {
 			continue
 		}
-		before, ok := stored[textproto.CanonicalMIMEHeaderKey(name)]
+		before, ok := stored.Headers[textproto.CanonicalMIMEHeaderKey(name)]
 		if !ok {
 			return invalid("policy: headers: %q has no stored value that %q could keep", name, secretValue)
 		}
-		headers[name] = before
+		change.Headers[name] = before
+	}
+	for i, value := range change.SigningSecrets {
+		if value != secretValue {
+			continue
+		}
+		if i >= len(stored.SigningSecrets) {
+			return invalid("policy: signing_secrets[%d]: there is no stored value that %q could keep", i, secretValue)
+		}
+		change.SigningSecrets[i] = stored.SigningSecrets[i]
 	}
 	return nil
+}
+
+// validTargetPolicy says what of a policy cannot be stored, as [policy.Target.Validate] does.
+func validTargetPolicy(p *policy.Target) error {
+	err := p.Validate()
+	if len(p.SigningSecrets) == 0 && len(p.Signatures) == 0 {
+		return err
+	}
+	v1, v1a := slices.Contains(p.Signatures, policy.SignatureStandardV1), slices.Contains(p.Signatures, policy.SignatureStandardV1a)
+	if _, signErr := targetclient.NewStandardWebhooks(v1, v1a, p.SigningSecrets); signErr != nil {
+		err = errors.Join(err, fmt.Errorf("signing_secrets: %w", signErr))
+	}
+	return err
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -260,9 +285,10 @@ func (g *gateway) effective(p *policy.Target) *gatewaypb.TargetPolicy {
 			HalfOpenCalls:       new(uint32(max(b.HalfOpenCalls, 0))),
 		},
 	}
+	g.effectiveDelivery(out, p)
 	if p != nil {
 		set := targetPolicyOut(p)
-		out.AllowedHosts, out.Headers = set.GetAllowedHosts(), set.GetHeaders()
+		out.AllowedHosts, out.Headers, out.SigningSecrets = set.GetAllowedHosts(), set.GetHeaders(), set.GetSigningSecrets()
 	}
 	return out
 }
@@ -270,11 +296,11 @@ func (g *gateway) effective(p *policy.Target) *gatewaypb.TargetPolicy {
 func targetPolicyIn(in *gatewaypb.TargetPolicy) (*policy.Target, error) {
 	p := &policy.Target{Enabled: in.Enabled, MaxConcurrency: in.MaxConcurrency}
 	if b := in.GetBreaker(); b != nil {
-		window, err := spanIn("window", b.GetWindow())
+		window, err := spanIn("breaker.window", b.GetWindow())
 		if err != nil {
 			return nil, err
 		}
-		openFor, err := spanIn("open_for", b.GetOpenFor())
+		openFor, err := spanIn("breaker.open_for", b.GetOpenFor())
 		if err != nil {
 			return nil, err
 		}
@@ -296,7 +322,7 @@ func targetPolicyIn(in *gatewaypb.TargetPolicy) (*policy.Target, error) {
 			p.Headers[name] = value
 		}
 	}
-	return p, nil
+	return p, deliveryPolicyIn(p, in)
 }
 
 func spanIn(field string, d *durationpb.Duration) (*time.Duration, error) {
@@ -304,12 +330,12 @@ func spanIn(field string, d *durationpb.Duration) (*time.Duration, error) {
 		return nil, nil
 	}
 	if err := d.CheckValid(); err != nil {
-		return nil, invalid("policy: breaker.%s: not a valid duration", field)
+		return nil, invalid("policy: %s: not a valid duration", field)
 	}
 	return new(d.AsDuration()), nil
 }
 
-// targetPolicyOut shows a policy without the values of its headers.
+// targetPolicyOut shows a policy without its secrets.
 func targetPolicyOut(p *policy.Target) *gatewaypb.TargetPolicy {
 	out := &gatewaypb.TargetPolicy{Enabled: p.Enabled, MaxConcurrency: p.MaxConcurrency}
 	if b := p.Breaker; b != nil {
@@ -332,6 +358,7 @@ func targetPolicyOut(p *policy.Target) *gatewaypb.TargetPolicy {
 		}
 		out.Headers = &gatewaypb.HeaderMap{Values: masked}
 	}
+	deliveryPolicyOut(out, p)
 	return out
 }
 

@@ -29,7 +29,7 @@ var gatewayProtocols = []protocol{overGRPC, overREST, overGRPCWeb, overConnectJS
 
 var policyDefaults = policy.TargetDefaults{MaxConcurrency: 7, Breaker: policy.BreakerSettings{
 	ConsecutiveFailures: 10, Window: 30 * time.Second, MinCalls: 20, FailureRatio: .5, OpenFor: 10 * time.Second, HalfOpenCalls: 3,
-}}
+}, Retry: policy.RetrySettings{MaxAttempts: 25, FirstDelay: 5 * time.Second, MaxDelay: 2 * time.Hour, MaxAge: 72 * time.Hour}}
 
 func withDefaults(o *admin.Options) { o.Gateway.Defaults = policyDefaults }
 
@@ -48,6 +48,11 @@ func effectiveDefaults() *gatewaypb.TargetPolicy {
 			ConsecutiveFailures: new(uint32(10)), Window: durationpb.New(30 * time.Second), MinCalls: new(uint32(20)),
 			FailureRatio: new(.5), OpenFor: durationpb.New(10 * time.Second), HalfOpenCalls: new(uint32(3)),
 		},
+		Retry: &gatewaypb.Retry{
+			MaxAttempts: new(uint32(25)), FirstDelay: durationpb.New(5 * time.Second), MaxDelay: durationpb.New(2 * time.Hour),
+			MaxAge: durationpb.New(72 * time.Hour),
+		},
+		Signatures: []string{"zitadel"}, OrderBy: new("none"), OnFull: new("drop"),
 	}
 }
 

@@ -15,7 +15,7 @@ var defaults = policy.TargetDefaults{MaxConcurrency: 7, Breaker: policy.BreakerS
 
 func TestUnknownFieldsSurvive(t *testing.T) {
 	t.Parallel()
-	stored := `{"enabled":false,"breaker":{"min_calls":3,"mystery":[1]},"retry":{"max_attempts":3},"order_by":"userID","revision":4,"changed_at":"2026-01-02T03:04:05Z"}`
+	stored := `{"enabled":false,"breaker":{"min_calls":3,"mystery":[1]},"redo":{"max_attempts":3},"later_by":"userID","revision":4,"changed_at":"2026-01-02T03:04:05Z"}`
 	p, err := policy.DecodeTarget([]byte(stored))
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"enabled":false,"max_concurrency":2,"breaker":{"min_calls":4,"mystery":[1]},"revision":4,"changed_at":"2026-01-02T03:04:05Z","order_by":"userID","retry":{"max_attempts":3}}`
+	const want = `{"enabled":false,"max_concurrency":2,"breaker":{"min_calls":4,"mystery":[1]},"revision":4,"changed_at":"2026-01-02T03:04:05Z","later_by":"userID","redo":{"max_attempts":3}}`
 	if string(again) != want {
 		t.Errorf("got  %s\nwant %s", again, want)
 	}

@@ -18,6 +18,15 @@ type Target struct {
 	AllowedHosts []string `json:"allowed_hosts,omitempty"`
 	// Headers are sent with every call, by canonical name. The values are secrets.
 	Headers map[string]string `json:"headers,omitempty"`
+	Retry   *Retry            `json:"retry,omitempty"`
+	// Signatures say how calls are signed; empty: as ZITADEL does.
+	Signatures []Signature `json:"signatures,omitempty"`
+	// SigningSecrets are those of Standard Webhooks. They are secrets.
+	SigningSecrets []string `json:"signing_secrets,omitempty"`
+	// OrderBy says which deliveries keep their order.
+	OrderBy *OrderBy `json:"order_by,omitempty"`
+	// OnFull says what becomes of a call whose delivery cannot be taken.
+	OnFull *OnFull `json:"on_full,omitempty"`
 
 	// Revision of the configuration, and time, of the last change of the policy.
 	Revision  uint64    `json:"revision"`
@@ -74,6 +83,11 @@ func (t *Target) Clone() *Target {
 	}
 	c.AllowedHosts = slices.Clone(t.AllowedHosts)
 	c.Headers = maps.Clone(t.Headers)
+	if t.Retry != nil {
+		r := *t.Retry
+		c.Retry = &r
+	}
+	c.Signatures, c.SigningSecrets = slices.Clone(t.Signatures), slices.Clone(t.SigningSecrets)
 	return &c
 }
 
@@ -94,6 +108,7 @@ func (t *Target) Merge(change *Target) {
 	if change.Headers != nil {
 		t.Headers = change.Headers
 	}
+	t.mergeDelivery(change)
 	t.tidy()
 }
 
@@ -117,6 +132,7 @@ func (t *Target) tidy() {
 	if len(t.Headers) == 0 {
 		t.Headers = nil
 	}
+	t.tidyDelivery()
 }
 
 func (b *Breaker) empty() bool {
@@ -131,6 +147,16 @@ var targetFields = map[string]func(*Target){
 	"breaker":         func(t *Target) { t.Breaker = nil },
 	"allowed_hosts":   func(t *Target) { t.AllowedHosts = nil },
 	"headers":         func(t *Target) { t.Headers = nil },
+	"retry":           func(t *Target) { t.Retry = nil },
+	"signatures":      func(t *Target) { t.Signatures = nil },
+	"signing_secrets": func(t *Target) { t.SigningSecrets = nil },
+	"order_by":        func(t *Target) { t.OrderBy = nil },
+	"on_full":         func(t *Target) { t.OnFull = nil },
+
+	"retry.max_attempts": inRetry(func(r *Retry) { r.MaxAttempts = nil }),
+	"retry.first_delay":  inRetry(func(r *Retry) { r.FirstDelay = nil }),
+	"retry.max_delay":    inRetry(func(r *Retry) { r.MaxDelay = nil }),
+	"retry.max_age":      inRetry(func(r *Retry) { r.MaxAge = nil }),
 
 	"breaker.consecutive_failures": inBreaker(func(b *Breaker) { b.ConsecutiveFailures = nil }),
 	"breaker.window":               inBreaker(func(b *Breaker) { b.Window = nil }),
@@ -199,6 +225,7 @@ type TargetDefaults struct {
 	// MaxConcurrency of 0 is no cap.
 	MaxConcurrency int
 	Breaker        BreakerSettings
+	Retry          RetrySettings
 }
 
 // IsEnabled says whether the target is called. A nil policy says nothing.

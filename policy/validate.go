@@ -36,6 +36,7 @@ func (t *Target) Validate() error {
 		errs = append(errs, fmt.Errorf("max_concurrency: must be at most %d, or 0 for no cap", maxCount))
 	}
 	errs = append(errs, validateHosts(t.AllowedHosts)...)
+	errs = append(errs, t.validateDelivery()...)
 	return errors.Join(append(errs, t.validateHeaders()...)...)
 }
 

@@ -133,7 +133,7 @@ func (a *App) assemble() error {
 	a.runs = runlog.New(runlog.Options{ShadowRun: a.metrics.ShadowRun})
 	a.configurator = &configurator{
 		protected: cfg.ProtectedMethods,
-		defaults:  policyDefaults(cfg.TargetClient),
+		defaults:  policyDefaults(cfg),
 		client:    a.client,
 		metrics:   a.metrics,
 		runs:      a.runs,
@@ -284,6 +284,7 @@ func (a *App) assembleAdmin() error {
 			Breaker:          a.client.BreakerState,
 			LastRun:          a.lastRun,
 			TestFire:         a.testFire,
+			Deliveries:       a.desk(),
 			Places: depot.New(depot.Options{
 				Dir:         a.config.Admin.ExportDir,
 				Dial:        a.client.Dial,
@@ -311,8 +312,12 @@ func (a *App) assembleAdmin() error {
 }
 
 // policyDefaults are in force where the policy of a target says nothing.
-func policyDefaults(cfg config.TargetClient) policy.TargetDefaults {
-	return policy.TargetDefaults{MaxConcurrency: cfg.MaxConcurrency, Breaker: policy.BreakerSettings(cfg.Breaker)}
+func policyDefaults(cfg *config.Config) policy.TargetDefaults {
+	return policy.TargetDefaults{
+		MaxConcurrency: cfg.TargetClient.MaxConcurrency,
+		Breaker:        policy.BreakerSettings(cfg.TargetClient.Breaker),
+		Retry:          policy.RetrySettings(cfg.Queue.Retry),
+	}
 }
 
 // lastRun returns what is remembered of an execution.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -225,15 +226,20 @@ func (c *configuration) addTarget(state *store.State, stored *store.Target, defa
 	if err != nil {
 		return err
 	}
+	settings := &queue.Settings{Target: t}
 	if value, ok := state.Item(store.KindTargetPolicy, stored.ID); ok {
 		p, err := policy.DecodeTarget(value)
 		if err != nil {
 			return fmt.Errorf("policy: %w", err)
 		}
 		qualify(t, p, defaults)
+		if err := sign(t, p); err != nil {
+			return fmt.Errorf("policy: %w", err)
+		}
+		deliver(settings, p, defaults)
 	}
 	c.targets = append(c.targets, t)
-	c.settings[t.ID] = &queue.Settings{Target: t}
+	c.settings[t.ID] = settings
 	return nil
 }
 
@@ -250,6 +256,30 @@ func qualify(t *targetclient.Target, p *policy.Target, defaults policy.TargetDef
 	if p.Breaker != nil {
 		t.Breaker = new(targetclient.BreakerSettings(p.BreakerSettings(defaults)))
 	}
+}
+
+// sign applies the signatures of a policy.
+func sign(t *targetclient.Target, p *policy.Target) error {
+	signatures := p.EffectiveSignatures()
+	if !slices.Contains(signatures, policy.SignatureZITADEL) {
+		t.SigningKeys = nil
+	}
+	v1, v1a := slices.Contains(signatures, policy.SignatureStandardV1), slices.Contains(signatures, policy.SignatureStandardV1a)
+	if !v1 && !v1a {
+		return nil
+	}
+	var err error
+	t.StandardWebhooks, err = targetclient.NewStandardWebhooks(v1, v1a, p.SigningSecrets)
+	return err
+}
+
+// deliver applies what a policy says of deliveries.
+func deliver(s *queue.Settings, p *policy.Target, defaults policy.TargetDefaults) {
+	s.Schedule = queue.Schedule(p.RetrySettings(defaults))
+	if by := p.EffectiveOrderBy(); by != policy.OrderByNone {
+		s.OrderBy = queue.OrderBy(by)
+	}
+	s.OnFull = queue.OnFull(p.EffectiveOnFull())
 }
 
 // target converts a stored target. Its URL is left out of errors: it may carry

@@ -9,6 +9,7 @@ import (
 
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/internal/metrics"
+	"github.com/execgate/execgate/policy"
 	"github.com/execgate/execgate/queue"
 	"github.com/execgate/execgate/store"
 )
@@ -77,6 +78,7 @@ func (a *App) openQueue() error {
 		},
 		Concurrency: cfg.MaxConcurrencyPerTarget,
 		Spool:       a.spool,
+		OnGone:      a.disable,
 		Observer:    a.metrics,
 		Logger:      a.logger,
 	})
@@ -148,6 +150,54 @@ func (a *App) openSpool(sealer *queue.Sealer) {
 	}
 	a.spool = spool
 	a.teardown.add(func(context.Context) { a.warn("close the spool", spool.Close()) })
+}
+
+// desk returns what an operator asks about deliveries, nil when they are in
+// memory.
+func (a *App) desk() queue.Desk {
+	if a.backend == nil {
+		return nil
+	}
+	return a.backend
+}
+
+// disable turns a target off that answered 410: it is not to be called any more.
+// Its deliveries are parked until an operator turns it on.
+func (a *App) disable(ctx context.Context, targetID string) {
+	changed := false
+	_, err := a.replica.Update(ctx, "execgate", "DisableGoneTarget", func(s *store.State) ([]store.Item, error) {
+		changed = false
+		if s.Target(targetID) == nil {
+			return nil, nil
+		}
+		p := new(policy.Target)
+		if value, ok := s.Item(store.KindTargetPolicy, targetID); ok {
+			var err error
+			if p, err = policy.DecodeTarget(value); err != nil {
+				return nil, err
+			}
+		}
+		if !p.IsEnabled() {
+			return nil, nil
+		}
+		p.Enabled = new(false)
+		if now := time.Now().UTC(); now.After(p.ChangedAt) {
+			p.ChangedAt = now
+		}
+		p.Revision = s.Revision() + 1
+		value, err := p.Encode()
+		if err != nil {
+			return nil, err
+		}
+		changed = true
+		return []store.Item{{Kind: store.KindTargetPolicy, ID: targetID, Value: value}}, nil
+	})
+	switch name := a.configurator.targetName(targetID); {
+	case err != nil:
+		a.logger.Error("a target is gone, and cannot be disabled", "target", name, "error", err)
+	case changed:
+		a.logger.Warn("a target answered that it is gone and is disabled", "target", name)
+	}
 }
 
 // countTimeout bounds what a scrape of the metrics asks of the queue.

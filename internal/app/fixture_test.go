@@ -27,7 +27,9 @@ import (
 
 func TestMain(m *testing.M) {
 	// The thread that redis-server's life hangs on.
-	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/execgate/execgate/internal/testkit.startWithParent.func1.1"))
+	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/execgate/execgate/internal/testkit.startWithParent.func1.1"),
+		// It looks once a second whether its client was closed.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
 // addHumanUser is the method that most tests match.

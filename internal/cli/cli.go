@@ -25,6 +25,7 @@ func Commands(environ []string) []*cobra.Command {
 		p.newImport(),
 		p.newExplain(),
 		p.newTestFire(),
+		p.newDeliveries(),
 		p.newDisable(),
 		p.newEnable(),
 	}

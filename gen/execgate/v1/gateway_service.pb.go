@@ -22,6 +22,478 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ListDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "pending", "parked", "delivered" or "dead". Empty: all.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Id or name of a target. Empty: all.
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// Default 100, at most 1000.
+	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// next_cursor of the page before.
+	Cursor        string `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeliveriesRequest) Reset() {
+	*x = ListDeliveriesRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeliveriesRequest) ProtoMessage() {}
+
+func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*ListDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ListDeliveriesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListDeliveriesRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ListDeliveriesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListDeliveriesRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type ListDeliveriesResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Deliveries []*Delivery            `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	// Empty: this is the last page.
+	NextCursor    string `protobuf:"bytes,2,opt,name=next_cursor,json=nextCursor,proto3" json:"next_cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeliveriesResponse) Reset() {
+	*x = ListDeliveriesResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeliveriesResponse) ProtoMessage() {}
+
+func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*ListDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListDeliveriesResponse) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *ListDeliveriesResponse) GetNextCursor() string {
+	if x != nil {
+		return x.NextCursor
+	}
+	return ""
+}
+
+type GetDeliveryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDeliveryRequest) Reset() {
+	*x = GetDeliveryRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDeliveryRequest) ProtoMessage() {}
+
+func (x *GetDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*GetDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetDeliveryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetDeliveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Delivery      *Delivery              `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDeliveryResponse) Reset() {
+	*x = GetDeliveryResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDeliveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDeliveryResponse) ProtoMessage() {}
+
+func (x *GetDeliveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDeliveryResponse.ProtoReflect.Descriptor instead.
+func (*GetDeliveryResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetDeliveryResponse) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+type ReplayDeliveryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeliveryRequest) Reset() {
+	*x = ReplayDeliveryRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeliveryRequest) ProtoMessage() {}
+
+func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*ReplayDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReplayDeliveryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ReplayDeliveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeliveryResponse) Reset() {
+	*x = ReplayDeliveryResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeliveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeliveryResponse) ProtoMessage() {}
+
+func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeliveryResponse.ProtoReflect.Descriptor instead.
+func (*ReplayDeliveryResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{5}
+}
+
+type ReplayDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "dead", or empty, which is the same: nothing else can be replayed.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Id or name of a target. Empty: all.
+	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeliveriesRequest) Reset() {
+	*x = ReplayDeliveriesRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeliveriesRequest) ProtoMessage() {}
+
+func (x *ReplayDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*ReplayDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReplayDeliveriesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ReplayDeliveriesRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type ReplayDeliveriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were replayed.
+	Replayed      uint32 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeliveriesResponse) Reset() {
+	*x = ReplayDeliveriesResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeliveriesResponse) ProtoMessage() {}
+
+func (x *ReplayDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*ReplayDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReplayDeliveriesResponse) GetReplayed() uint32 {
+	if x != nil {
+		return x.Replayed
+	}
+	return 0
+}
+
+type DropDeliveryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeliveryRequest) Reset() {
+	*x = DropDeliveryRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeliveryRequest) ProtoMessage() {}
+
+func (x *DropDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*DropDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DropDeliveryRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DropDeliveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeliveryResponse) Reset() {
+	*x = DropDeliveryResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeliveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeliveryResponse) ProtoMessage() {}
+
+func (x *DropDeliveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeliveryResponse.ProtoReflect.Descriptor instead.
+func (*DropDeliveryResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{9}
+}
+
 type GetTargetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name of the target.
@@ -32,7 +504,7 @@ type GetTargetPolicyRequest struct {
 
 func (x *GetTargetPolicyRequest) Reset() {
 	*x = GetTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[0]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +516,7 @@ func (x *GetTargetPolicyRequest) String() string {
 func (*GetTargetPolicyRequest) ProtoMessage() {}
 
 func (x *GetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[0]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +529,7 @@ func (x *GetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{0}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetTargetPolicyRequest) GetId() string {
@@ -80,7 +552,7 @@ type GetTargetPolicyResponse struct {
 
 func (x *GetTargetPolicyResponse) Reset() {
 	*x = GetTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[1]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -92,7 +564,7 @@ func (x *GetTargetPolicyResponse) String() string {
 func (*GetTargetPolicyResponse) ProtoMessage() {}
 
 func (x *GetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[1]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -105,7 +577,7 @@ func (x *GetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{1}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -139,7 +611,7 @@ type UpdateTargetPolicyRequest struct {
 
 func (x *UpdateTargetPolicyRequest) Reset() {
 	*x = UpdateTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[2]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +623,7 @@ func (x *UpdateTargetPolicyRequest) String() string {
 func (*UpdateTargetPolicyRequest) ProtoMessage() {}
 
 func (x *UpdateTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[2]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +636,7 @@ func (x *UpdateTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{2}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateTargetPolicyRequest) GetId() string {
@@ -191,7 +663,7 @@ type UpdateTargetPolicyResponse struct {
 
 func (x *UpdateTargetPolicyResponse) Reset() {
 	*x = UpdateTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[3]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +675,7 @@ func (x *UpdateTargetPolicyResponse) String() string {
 func (*UpdateTargetPolicyResponse) ProtoMessage() {}
 
 func (x *UpdateTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[3]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +688,7 @@ func (x *UpdateTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{3}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -245,7 +717,7 @@ type ResetTargetPolicyRequest struct {
 
 func (x *ResetTargetPolicyRequest) Reset() {
 	*x = ResetTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[4]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +729,7 @@ func (x *ResetTargetPolicyRequest) String() string {
 func (*ResetTargetPolicyRequest) ProtoMessage() {}
 
 func (x *ResetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[4]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +742,7 @@ func (x *ResetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ResetTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{4}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResetTargetPolicyRequest) GetId() string {
@@ -297,7 +769,7 @@ type ResetTargetPolicyResponse struct {
 
 func (x *ResetTargetPolicyResponse) Reset() {
 	*x = ResetTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[5]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +781,7 @@ func (x *ResetTargetPolicyResponse) String() string {
 func (*ResetTargetPolicyResponse) ProtoMessage() {}
 
 func (x *ResetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[5]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +794,7 @@ func (x *ResetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ResetTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{5}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResetTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -348,7 +820,7 @@ type GetExecutionPolicyRequest struct {
 
 func (x *GetExecutionPolicyRequest) Reset() {
 	*x = GetExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[6]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +832,7 @@ func (x *GetExecutionPolicyRequest) String() string {
 func (*GetExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *GetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[6]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +845,7 @@ func (x *GetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{6}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetExecutionPolicyRequest) GetId() string {
@@ -394,7 +866,7 @@ type GetExecutionPolicyResponse struct {
 
 func (x *GetExecutionPolicyResponse) Reset() {
 	*x = GetExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[7]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +878,7 @@ func (x *GetExecutionPolicyResponse) String() string {
 func (*GetExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *GetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[7]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +891,7 @@ func (x *GetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{7}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -453,7 +925,7 @@ type UpdateExecutionPolicyRequest struct {
 
 func (x *UpdateExecutionPolicyRequest) Reset() {
 	*x = UpdateExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[8]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +937,7 @@ func (x *UpdateExecutionPolicyRequest) String() string {
 func (*UpdateExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *UpdateExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[8]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +950,7 @@ func (x *UpdateExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{8}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateExecutionPolicyRequest) GetId() string {
@@ -505,7 +977,7 @@ type UpdateExecutionPolicyResponse struct {
 
 func (x *UpdateExecutionPolicyResponse) Reset() {
 	*x = UpdateExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[9]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +989,7 @@ func (x *UpdateExecutionPolicyResponse) String() string {
 func (*UpdateExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *UpdateExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[9]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +1002,7 @@ func (x *UpdateExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{9}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -557,7 +1029,7 @@ type ResetExecutionPolicyRequest struct {
 
 func (x *ResetExecutionPolicyRequest) Reset() {
 	*x = ResetExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +1041,7 @@ func (x *ResetExecutionPolicyRequest) String() string {
 func (*ResetExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *ResetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +1054,7 @@ func (x *ResetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ResetExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{10}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResetExecutionPolicyRequest) GetId() string {
@@ -609,7 +1081,7 @@ type ResetExecutionPolicyResponse struct {
 
 func (x *ResetExecutionPolicyResponse) Reset() {
 	*x = ResetExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1093,7 @@ func (x *ResetExecutionPolicyResponse) String() string {
 func (*ResetExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *ResetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1106,7 @@ func (x *ResetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ResetExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{11}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -659,7 +1131,7 @@ type GetSwitchesRequest struct {
 
 func (x *GetSwitchesRequest) Reset() {
 	*x = GetSwitchesRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +1143,7 @@ func (x *GetSwitchesRequest) String() string {
 func (*GetSwitchesRequest) ProtoMessage() {}
 
 func (x *GetSwitchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +1156,7 @@ func (x *GetSwitchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSwitchesRequest.ProtoReflect.Descriptor instead.
 func (*GetSwitchesRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{12}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{22}
 }
 
 type GetSwitchesResponse struct {
@@ -696,7 +1168,7 @@ type GetSwitchesResponse struct {
 
 func (x *GetSwitchesResponse) Reset() {
 	*x = GetSwitchesResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +1180,7 @@ func (x *GetSwitchesResponse) String() string {
 func (*GetSwitchesResponse) ProtoMessage() {}
 
 func (x *GetSwitchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +1193,7 @@ func (x *GetSwitchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSwitchesResponse.ProtoReflect.Descriptor instead.
 func (*GetSwitchesResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{13}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetSwitchesResponse) GetSwitches() *Switches {
@@ -740,7 +1212,7 @@ type SetSwitchesRequest struct {
 
 func (x *SetSwitchesRequest) Reset() {
 	*x = SetSwitchesRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +1224,7 @@ func (x *SetSwitchesRequest) String() string {
 func (*SetSwitchesRequest) ProtoMessage() {}
 
 func (x *SetSwitchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +1237,7 @@ func (x *SetSwitchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSwitchesRequest.ProtoReflect.Descriptor instead.
 func (*SetSwitchesRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{14}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetSwitchesRequest) GetSwitches() *Switches {
@@ -786,7 +1258,7 @@ type SetSwitchesResponse struct {
 
 func (x *SetSwitchesResponse) Reset() {
 	*x = SetSwitchesResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1270,7 @@ func (x *SetSwitchesResponse) String() string {
 func (*SetSwitchesResponse) ProtoMessage() {}
 
 func (x *SetSwitchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1283,7 @@ func (x *SetSwitchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSwitchesResponse.ProtoReflect.Descriptor instead.
 func (*SetSwitchesResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{15}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetSwitchesResponse) GetSwitches() *Switches {
@@ -843,7 +1315,7 @@ type Switches struct {
 
 func (x *Switches) Reset() {
 	*x = Switches{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1327,7 @@ func (x *Switches) String() string {
 func (*Switches) ProtoMessage() {}
 
 func (x *Switches) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1340,7 @@ func (x *Switches) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switches.ProtoReflect.Descriptor instead.
 func (*Switches) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{16}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Switches) GetDispatch() bool {
@@ -889,7 +1361,33 @@ var File_execgate_v1_gateway_service_proto protoreflect.FileDescriptor
 
 const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\n" +
-	"!execgate/v1/gateway_service.proto\x12\vexecgate.v1\x1a\x18execgate/v1/config.proto\x1a\x19execgate/v1/explain.proto\x1a\x19execgate/v1/history.proto\x1a\x18execgate/v1/policy.proto\x1a\x1cgoogle/api/annotations.proto\"(\n" +
+	"!execgate/v1/gateway_service.proto\x12\vexecgate.v1\x1a\x18execgate/v1/config.proto\x1a\x1aexecgate/v1/delivery.proto\x1a\x19execgate/v1/explain.proto\x1a\x19execgate/v1/history.proto\x1a\x18execgate/v1/policy.proto\x1a\x1cgoogle/api/annotations.proto\"s\n" +
+	"\x15ListDeliveriesRequest\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\tR\x06cursor\"p\n" +
+	"\x16ListDeliveriesResponse\x125\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2\x15.execgate.v1.DeliveryR\n" +
+	"deliveries\x12\x1f\n" +
+	"\vnext_cursor\x18\x02 \x01(\tR\n" +
+	"nextCursor\"$\n" +
+	"\x12GetDeliveryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"H\n" +
+	"\x13GetDeliveryResponse\x121\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x15.execgate.v1.DeliveryR\bdelivery\"'\n" +
+	"\x15ReplayDeliveryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x18\n" +
+	"\x16ReplayDeliveryResponse\"G\n" +
+	"\x17ReplayDeliveriesRequest\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"6\n" +
+	"\x18ReplayDeliveriesResponse\x12\x1a\n" +
+	"\breplayed\x18\x01 \x01(\rR\breplayed\"%\n" +
+	"\x13DropDeliveryRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
+	"\x14DropDeliveryResponse\"(\n" +
 	"\x16GetTargetPolicyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xbb\x01\n" +
 	"\x17GetTargetPolicyResponse\x121\n" +
@@ -937,7 +1435,7 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\bSwitches\x12\x1f\n" +
 	"\bdispatch\x18\x01 \x01(\bH\x00R\bdispatch\x88\x01\x01\x12%\n" +
 	"\x0ekilled_locally\x18\x02 \x01(\bR\rkilledLocallyB\v\n" +
-	"\t_dispatch2\xe2\x0f\n" +
+	"\t_dispatch2\xbf\x14\n" +
 	"\x0eGatewayService\x12\x80\x01\n" +
 	"\x0fGetTargetPolicy\x12#.execgate.v1.GetTargetPolicyRequest\x1a$.execgate.v1.GetTargetPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/targets/{id=**}/policy\x12\x91\x01\n" +
 	"\x12UpdateTargetPolicy\x12&.execgate.v1.UpdateTargetPolicyRequest\x1a'.execgate.v1.UpdateTargetPolicyResponse\"*\x82\xd3\xe4\x93\x02$:\x06policy2\x1a/v1/targets/{id=**}/policy\x12\x86\x01\n" +
@@ -955,7 +1453,12 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\x04Plan\x12\x18.execgate.v1.PlanRequest\x1a\x19.execgate.v1.PlanResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/config/_plan\x12\\\n" +
 	"\x05Apply\x12\x19.execgate.v1.ApplyRequest\x1a\x1a.execgate.v1.ApplyResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/config/_apply\x12`\n" +
 	"\x06Export\x12\x1a.execgate.v1.ExportRequest\x1a\x1b.execgate.v1.ExportResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/config/_export\x12`\n" +
-	"\x06Import\x12\x1a.execgate.v1.ImportRequest\x1a\x1b.execgate.v1.ImportResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/config/_importB8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
+	"\x06Import\x12\x1a.execgate.v1.ImportRequest\x1a\x1b.execgate.v1.ImportResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/config/_import\x12q\n" +
+	"\x0eListDeliveries\x12\".execgate.v1.ListDeliveriesRequest\x1a#.execgate.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12m\n" +
+	"\vGetDelivery\x12\x1f.execgate.v1.GetDeliveryRequest\x1a .execgate.v1.GetDeliveryResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/deliveries/{id}\x12\x81\x01\n" +
+	"\x0eReplayDelivery\x12\".execgate.v1.ReplayDeliveryRequest\x1a#.execgate.v1.ReplayDeliveryResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/deliveries/{id}/_replay\x12\x82\x01\n" +
+	"\x10ReplayDeliveries\x12$.execgate.v1.ReplayDeliveriesRequest\x1a%.execgate.v1.ReplayDeliveriesResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/deliveries/_replay\x12p\n" +
+	"\fDropDelivery\x12 .execgate.v1.DropDeliveryRequest\x1a!.execgate.v1.DropDeliveryResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/deliveries/{id}B8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
 
 var (
 	file_execgate_v1_gateway_service_proto_rawDescOnce sync.Once
@@ -969,106 +1472,129 @@ func file_execgate_v1_gateway_service_proto_rawDescGZIP() []byte {
 	return file_execgate_v1_gateway_service_proto_rawDescData
 }
 
-var file_execgate_v1_gateway_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_execgate_v1_gateway_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_execgate_v1_gateway_service_proto_goTypes = []any{
-	(*GetTargetPolicyRequest)(nil),        // 0: execgate.v1.GetTargetPolicyRequest
-	(*GetTargetPolicyResponse)(nil),       // 1: execgate.v1.GetTargetPolicyResponse
-	(*UpdateTargetPolicyRequest)(nil),     // 2: execgate.v1.UpdateTargetPolicyRequest
-	(*UpdateTargetPolicyResponse)(nil),    // 3: execgate.v1.UpdateTargetPolicyResponse
-	(*ResetTargetPolicyRequest)(nil),      // 4: execgate.v1.ResetTargetPolicyRequest
-	(*ResetTargetPolicyResponse)(nil),     // 5: execgate.v1.ResetTargetPolicyResponse
-	(*GetExecutionPolicyRequest)(nil),     // 6: execgate.v1.GetExecutionPolicyRequest
-	(*GetExecutionPolicyResponse)(nil),    // 7: execgate.v1.GetExecutionPolicyResponse
-	(*UpdateExecutionPolicyRequest)(nil),  // 8: execgate.v1.UpdateExecutionPolicyRequest
-	(*UpdateExecutionPolicyResponse)(nil), // 9: execgate.v1.UpdateExecutionPolicyResponse
-	(*ResetExecutionPolicyRequest)(nil),   // 10: execgate.v1.ResetExecutionPolicyRequest
-	(*ResetExecutionPolicyResponse)(nil),  // 11: execgate.v1.ResetExecutionPolicyResponse
-	(*GetSwitchesRequest)(nil),            // 12: execgate.v1.GetSwitchesRequest
-	(*GetSwitchesResponse)(nil),           // 13: execgate.v1.GetSwitchesResponse
-	(*SetSwitchesRequest)(nil),            // 14: execgate.v1.SetSwitchesRequest
-	(*SetSwitchesResponse)(nil),           // 15: execgate.v1.SetSwitchesResponse
-	(*Switches)(nil),                      // 16: execgate.v1.Switches
-	(*TargetPolicy)(nil),                  // 17: execgate.v1.TargetPolicy
-	(*PolicyDetails)(nil),                 // 18: execgate.v1.PolicyDetails
-	(*ExecutionPolicy)(nil),               // 19: execgate.v1.ExecutionPolicy
-	(*ListRevisionsRequest)(nil),          // 20: execgate.v1.ListRevisionsRequest
-	(*RollbackRequest)(nil),               // 21: execgate.v1.RollbackRequest
-	(*ListAuditRequest)(nil),              // 22: execgate.v1.ListAuditRequest
-	(*ExplainRequest)(nil),                // 23: execgate.v1.ExplainRequest
-	(*TestFireRequest)(nil),               // 24: execgate.v1.TestFireRequest
-	(*PlanRequest)(nil),                   // 25: execgate.v1.PlanRequest
-	(*ApplyRequest)(nil),                  // 26: execgate.v1.ApplyRequest
-	(*ExportRequest)(nil),                 // 27: execgate.v1.ExportRequest
-	(*ImportRequest)(nil),                 // 28: execgate.v1.ImportRequest
-	(*ListRevisionsResponse)(nil),         // 29: execgate.v1.ListRevisionsResponse
-	(*RollbackResponse)(nil),              // 30: execgate.v1.RollbackResponse
-	(*ListAuditResponse)(nil),             // 31: execgate.v1.ListAuditResponse
-	(*ExplainResponse)(nil),               // 32: execgate.v1.ExplainResponse
-	(*TestFireResponse)(nil),              // 33: execgate.v1.TestFireResponse
-	(*PlanResponse)(nil),                  // 34: execgate.v1.PlanResponse
-	(*ApplyResponse)(nil),                 // 35: execgate.v1.ApplyResponse
-	(*ExportResponse)(nil),                // 36: execgate.v1.ExportResponse
-	(*ImportResponse)(nil),                // 37: execgate.v1.ImportResponse
+	(*ListDeliveriesRequest)(nil),         // 0: execgate.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),        // 1: execgate.v1.ListDeliveriesResponse
+	(*GetDeliveryRequest)(nil),            // 2: execgate.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),           // 3: execgate.v1.GetDeliveryResponse
+	(*ReplayDeliveryRequest)(nil),         // 4: execgate.v1.ReplayDeliveryRequest
+	(*ReplayDeliveryResponse)(nil),        // 5: execgate.v1.ReplayDeliveryResponse
+	(*ReplayDeliveriesRequest)(nil),       // 6: execgate.v1.ReplayDeliveriesRequest
+	(*ReplayDeliveriesResponse)(nil),      // 7: execgate.v1.ReplayDeliveriesResponse
+	(*DropDeliveryRequest)(nil),           // 8: execgate.v1.DropDeliveryRequest
+	(*DropDeliveryResponse)(nil),          // 9: execgate.v1.DropDeliveryResponse
+	(*GetTargetPolicyRequest)(nil),        // 10: execgate.v1.GetTargetPolicyRequest
+	(*GetTargetPolicyResponse)(nil),       // 11: execgate.v1.GetTargetPolicyResponse
+	(*UpdateTargetPolicyRequest)(nil),     // 12: execgate.v1.UpdateTargetPolicyRequest
+	(*UpdateTargetPolicyResponse)(nil),    // 13: execgate.v1.UpdateTargetPolicyResponse
+	(*ResetTargetPolicyRequest)(nil),      // 14: execgate.v1.ResetTargetPolicyRequest
+	(*ResetTargetPolicyResponse)(nil),     // 15: execgate.v1.ResetTargetPolicyResponse
+	(*GetExecutionPolicyRequest)(nil),     // 16: execgate.v1.GetExecutionPolicyRequest
+	(*GetExecutionPolicyResponse)(nil),    // 17: execgate.v1.GetExecutionPolicyResponse
+	(*UpdateExecutionPolicyRequest)(nil),  // 18: execgate.v1.UpdateExecutionPolicyRequest
+	(*UpdateExecutionPolicyResponse)(nil), // 19: execgate.v1.UpdateExecutionPolicyResponse
+	(*ResetExecutionPolicyRequest)(nil),   // 20: execgate.v1.ResetExecutionPolicyRequest
+	(*ResetExecutionPolicyResponse)(nil),  // 21: execgate.v1.ResetExecutionPolicyResponse
+	(*GetSwitchesRequest)(nil),            // 22: execgate.v1.GetSwitchesRequest
+	(*GetSwitchesResponse)(nil),           // 23: execgate.v1.GetSwitchesResponse
+	(*SetSwitchesRequest)(nil),            // 24: execgate.v1.SetSwitchesRequest
+	(*SetSwitchesResponse)(nil),           // 25: execgate.v1.SetSwitchesResponse
+	(*Switches)(nil),                      // 26: execgate.v1.Switches
+	(*Delivery)(nil),                      // 27: execgate.v1.Delivery
+	(*TargetPolicy)(nil),                  // 28: execgate.v1.TargetPolicy
+	(*PolicyDetails)(nil),                 // 29: execgate.v1.PolicyDetails
+	(*ExecutionPolicy)(nil),               // 30: execgate.v1.ExecutionPolicy
+	(*ListRevisionsRequest)(nil),          // 31: execgate.v1.ListRevisionsRequest
+	(*RollbackRequest)(nil),               // 32: execgate.v1.RollbackRequest
+	(*ListAuditRequest)(nil),              // 33: execgate.v1.ListAuditRequest
+	(*ExplainRequest)(nil),                // 34: execgate.v1.ExplainRequest
+	(*TestFireRequest)(nil),               // 35: execgate.v1.TestFireRequest
+	(*PlanRequest)(nil),                   // 36: execgate.v1.PlanRequest
+	(*ApplyRequest)(nil),                  // 37: execgate.v1.ApplyRequest
+	(*ExportRequest)(nil),                 // 38: execgate.v1.ExportRequest
+	(*ImportRequest)(nil),                 // 39: execgate.v1.ImportRequest
+	(*ListRevisionsResponse)(nil),         // 40: execgate.v1.ListRevisionsResponse
+	(*RollbackResponse)(nil),              // 41: execgate.v1.RollbackResponse
+	(*ListAuditResponse)(nil),             // 42: execgate.v1.ListAuditResponse
+	(*ExplainResponse)(nil),               // 43: execgate.v1.ExplainResponse
+	(*TestFireResponse)(nil),              // 44: execgate.v1.TestFireResponse
+	(*PlanResponse)(nil),                  // 45: execgate.v1.PlanResponse
+	(*ApplyResponse)(nil),                 // 46: execgate.v1.ApplyResponse
+	(*ExportResponse)(nil),                // 47: execgate.v1.ExportResponse
+	(*ImportResponse)(nil),                // 48: execgate.v1.ImportResponse
 }
 var file_execgate_v1_gateway_service_proto_depIdxs = []int32{
-	17, // 0: execgate.v1.GetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	17, // 1: execgate.v1.GetTargetPolicyResponse.effective:type_name -> execgate.v1.TargetPolicy
-	18, // 2: execgate.v1.GetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	17, // 3: execgate.v1.UpdateTargetPolicyRequest.policy:type_name -> execgate.v1.TargetPolicy
-	17, // 4: execgate.v1.UpdateTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	18, // 5: execgate.v1.UpdateTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	17, // 6: execgate.v1.ResetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	18, // 7: execgate.v1.ResetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	19, // 8: execgate.v1.GetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	19, // 9: execgate.v1.GetExecutionPolicyResponse.effective:type_name -> execgate.v1.ExecutionPolicy
-	18, // 10: execgate.v1.GetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	19, // 11: execgate.v1.UpdateExecutionPolicyRequest.policy:type_name -> execgate.v1.ExecutionPolicy
-	19, // 12: execgate.v1.UpdateExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	18, // 13: execgate.v1.UpdateExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	19, // 14: execgate.v1.ResetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	18, // 15: execgate.v1.ResetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	16, // 16: execgate.v1.GetSwitchesResponse.switches:type_name -> execgate.v1.Switches
-	16, // 17: execgate.v1.SetSwitchesRequest.switches:type_name -> execgate.v1.Switches
-	16, // 18: execgate.v1.SetSwitchesResponse.switches:type_name -> execgate.v1.Switches
-	0,  // 19: execgate.v1.GatewayService.GetTargetPolicy:input_type -> execgate.v1.GetTargetPolicyRequest
-	2,  // 20: execgate.v1.GatewayService.UpdateTargetPolicy:input_type -> execgate.v1.UpdateTargetPolicyRequest
-	4,  // 21: execgate.v1.GatewayService.ResetTargetPolicy:input_type -> execgate.v1.ResetTargetPolicyRequest
-	6,  // 22: execgate.v1.GatewayService.GetExecutionPolicy:input_type -> execgate.v1.GetExecutionPolicyRequest
-	8,  // 23: execgate.v1.GatewayService.UpdateExecutionPolicy:input_type -> execgate.v1.UpdateExecutionPolicyRequest
-	10, // 24: execgate.v1.GatewayService.ResetExecutionPolicy:input_type -> execgate.v1.ResetExecutionPolicyRequest
-	12, // 25: execgate.v1.GatewayService.GetSwitches:input_type -> execgate.v1.GetSwitchesRequest
-	14, // 26: execgate.v1.GatewayService.SetSwitches:input_type -> execgate.v1.SetSwitchesRequest
-	20, // 27: execgate.v1.GatewayService.ListRevisions:input_type -> execgate.v1.ListRevisionsRequest
-	21, // 28: execgate.v1.GatewayService.Rollback:input_type -> execgate.v1.RollbackRequest
-	22, // 29: execgate.v1.GatewayService.ListAudit:input_type -> execgate.v1.ListAuditRequest
-	23, // 30: execgate.v1.GatewayService.Explain:input_type -> execgate.v1.ExplainRequest
-	24, // 31: execgate.v1.GatewayService.TestFire:input_type -> execgate.v1.TestFireRequest
-	25, // 32: execgate.v1.GatewayService.Plan:input_type -> execgate.v1.PlanRequest
-	26, // 33: execgate.v1.GatewayService.Apply:input_type -> execgate.v1.ApplyRequest
-	27, // 34: execgate.v1.GatewayService.Export:input_type -> execgate.v1.ExportRequest
-	28, // 35: execgate.v1.GatewayService.Import:input_type -> execgate.v1.ImportRequest
-	1,  // 36: execgate.v1.GatewayService.GetTargetPolicy:output_type -> execgate.v1.GetTargetPolicyResponse
-	3,  // 37: execgate.v1.GatewayService.UpdateTargetPolicy:output_type -> execgate.v1.UpdateTargetPolicyResponse
-	5,  // 38: execgate.v1.GatewayService.ResetTargetPolicy:output_type -> execgate.v1.ResetTargetPolicyResponse
-	7,  // 39: execgate.v1.GatewayService.GetExecutionPolicy:output_type -> execgate.v1.GetExecutionPolicyResponse
-	9,  // 40: execgate.v1.GatewayService.UpdateExecutionPolicy:output_type -> execgate.v1.UpdateExecutionPolicyResponse
-	11, // 41: execgate.v1.GatewayService.ResetExecutionPolicy:output_type -> execgate.v1.ResetExecutionPolicyResponse
-	13, // 42: execgate.v1.GatewayService.GetSwitches:output_type -> execgate.v1.GetSwitchesResponse
-	15, // 43: execgate.v1.GatewayService.SetSwitches:output_type -> execgate.v1.SetSwitchesResponse
-	29, // 44: execgate.v1.GatewayService.ListRevisions:output_type -> execgate.v1.ListRevisionsResponse
-	30, // 45: execgate.v1.GatewayService.Rollback:output_type -> execgate.v1.RollbackResponse
-	31, // 46: execgate.v1.GatewayService.ListAudit:output_type -> execgate.v1.ListAuditResponse
-	32, // 47: execgate.v1.GatewayService.Explain:output_type -> execgate.v1.ExplainResponse
-	33, // 48: execgate.v1.GatewayService.TestFire:output_type -> execgate.v1.TestFireResponse
-	34, // 49: execgate.v1.GatewayService.Plan:output_type -> execgate.v1.PlanResponse
-	35, // 50: execgate.v1.GatewayService.Apply:output_type -> execgate.v1.ApplyResponse
-	36, // 51: execgate.v1.GatewayService.Export:output_type -> execgate.v1.ExportResponse
-	37, // 52: execgate.v1.GatewayService.Import:output_type -> execgate.v1.ImportResponse
-	36, // [36:53] is the sub-list for method output_type
-	19, // [19:36] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	27, // 0: execgate.v1.ListDeliveriesResponse.deliveries:type_name -> execgate.v1.Delivery
+	27, // 1: execgate.v1.GetDeliveryResponse.delivery:type_name -> execgate.v1.Delivery
+	28, // 2: execgate.v1.GetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	28, // 3: execgate.v1.GetTargetPolicyResponse.effective:type_name -> execgate.v1.TargetPolicy
+	29, // 4: execgate.v1.GetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	28, // 5: execgate.v1.UpdateTargetPolicyRequest.policy:type_name -> execgate.v1.TargetPolicy
+	28, // 6: execgate.v1.UpdateTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	29, // 7: execgate.v1.UpdateTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	28, // 8: execgate.v1.ResetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	29, // 9: execgate.v1.ResetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	30, // 10: execgate.v1.GetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	30, // 11: execgate.v1.GetExecutionPolicyResponse.effective:type_name -> execgate.v1.ExecutionPolicy
+	29, // 12: execgate.v1.GetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	30, // 13: execgate.v1.UpdateExecutionPolicyRequest.policy:type_name -> execgate.v1.ExecutionPolicy
+	30, // 14: execgate.v1.UpdateExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	29, // 15: execgate.v1.UpdateExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	30, // 16: execgate.v1.ResetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	29, // 17: execgate.v1.ResetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	26, // 18: execgate.v1.GetSwitchesResponse.switches:type_name -> execgate.v1.Switches
+	26, // 19: execgate.v1.SetSwitchesRequest.switches:type_name -> execgate.v1.Switches
+	26, // 20: execgate.v1.SetSwitchesResponse.switches:type_name -> execgate.v1.Switches
+	10, // 21: execgate.v1.GatewayService.GetTargetPolicy:input_type -> execgate.v1.GetTargetPolicyRequest
+	12, // 22: execgate.v1.GatewayService.UpdateTargetPolicy:input_type -> execgate.v1.UpdateTargetPolicyRequest
+	14, // 23: execgate.v1.GatewayService.ResetTargetPolicy:input_type -> execgate.v1.ResetTargetPolicyRequest
+	16, // 24: execgate.v1.GatewayService.GetExecutionPolicy:input_type -> execgate.v1.GetExecutionPolicyRequest
+	18, // 25: execgate.v1.GatewayService.UpdateExecutionPolicy:input_type -> execgate.v1.UpdateExecutionPolicyRequest
+	20, // 26: execgate.v1.GatewayService.ResetExecutionPolicy:input_type -> execgate.v1.ResetExecutionPolicyRequest
+	22, // 27: execgate.v1.GatewayService.GetSwitches:input_type -> execgate.v1.GetSwitchesRequest
+	24, // 28: execgate.v1.GatewayService.SetSwitches:input_type -> execgate.v1.SetSwitchesRequest
+	31, // 29: execgate.v1.GatewayService.ListRevisions:input_type -> execgate.v1.ListRevisionsRequest
+	32, // 30: execgate.v1.GatewayService.Rollback:input_type -> execgate.v1.RollbackRequest
+	33, // 31: execgate.v1.GatewayService.ListAudit:input_type -> execgate.v1.ListAuditRequest
+	34, // 32: execgate.v1.GatewayService.Explain:input_type -> execgate.v1.ExplainRequest
+	35, // 33: execgate.v1.GatewayService.TestFire:input_type -> execgate.v1.TestFireRequest
+	36, // 34: execgate.v1.GatewayService.Plan:input_type -> execgate.v1.PlanRequest
+	37, // 35: execgate.v1.GatewayService.Apply:input_type -> execgate.v1.ApplyRequest
+	38, // 36: execgate.v1.GatewayService.Export:input_type -> execgate.v1.ExportRequest
+	39, // 37: execgate.v1.GatewayService.Import:input_type -> execgate.v1.ImportRequest
+	0,  // 38: execgate.v1.GatewayService.ListDeliveries:input_type -> execgate.v1.ListDeliveriesRequest
+	2,  // 39: execgate.v1.GatewayService.GetDelivery:input_type -> execgate.v1.GetDeliveryRequest
+	4,  // 40: execgate.v1.GatewayService.ReplayDelivery:input_type -> execgate.v1.ReplayDeliveryRequest
+	6,  // 41: execgate.v1.GatewayService.ReplayDeliveries:input_type -> execgate.v1.ReplayDeliveriesRequest
+	8,  // 42: execgate.v1.GatewayService.DropDelivery:input_type -> execgate.v1.DropDeliveryRequest
+	11, // 43: execgate.v1.GatewayService.GetTargetPolicy:output_type -> execgate.v1.GetTargetPolicyResponse
+	13, // 44: execgate.v1.GatewayService.UpdateTargetPolicy:output_type -> execgate.v1.UpdateTargetPolicyResponse
+	15, // 45: execgate.v1.GatewayService.ResetTargetPolicy:output_type -> execgate.v1.ResetTargetPolicyResponse
+	17, // 46: execgate.v1.GatewayService.GetExecutionPolicy:output_type -> execgate.v1.GetExecutionPolicyResponse
+	19, // 47: execgate.v1.GatewayService.UpdateExecutionPolicy:output_type -> execgate.v1.UpdateExecutionPolicyResponse
+	21, // 48: execgate.v1.GatewayService.ResetExecutionPolicy:output_type -> execgate.v1.ResetExecutionPolicyResponse
+	23, // 49: execgate.v1.GatewayService.GetSwitches:output_type -> execgate.v1.GetSwitchesResponse
+	25, // 50: execgate.v1.GatewayService.SetSwitches:output_type -> execgate.v1.SetSwitchesResponse
+	40, // 51: execgate.v1.GatewayService.ListRevisions:output_type -> execgate.v1.ListRevisionsResponse
+	41, // 52: execgate.v1.GatewayService.Rollback:output_type -> execgate.v1.RollbackResponse
+	42, // 53: execgate.v1.GatewayService.ListAudit:output_type -> execgate.v1.ListAuditResponse
+	43, // 54: execgate.v1.GatewayService.Explain:output_type -> execgate.v1.ExplainResponse
+	44, // 55: execgate.v1.GatewayService.TestFire:output_type -> execgate.v1.TestFireResponse
+	45, // 56: execgate.v1.GatewayService.Plan:output_type -> execgate.v1.PlanResponse
+	46, // 57: execgate.v1.GatewayService.Apply:output_type -> execgate.v1.ApplyResponse
+	47, // 58: execgate.v1.GatewayService.Export:output_type -> execgate.v1.ExportResponse
+	48, // 59: execgate.v1.GatewayService.Import:output_type -> execgate.v1.ImportResponse
+	1,  // 60: execgate.v1.GatewayService.ListDeliveries:output_type -> execgate.v1.ListDeliveriesResponse
+	3,  // 61: execgate.v1.GatewayService.GetDelivery:output_type -> execgate.v1.GetDeliveryResponse
+	5,  // 62: execgate.v1.GatewayService.ReplayDelivery:output_type -> execgate.v1.ReplayDeliveryResponse
+	7,  // 63: execgate.v1.GatewayService.ReplayDeliveries:output_type -> execgate.v1.ReplayDeliveriesResponse
+	9,  // 64: execgate.v1.GatewayService.DropDelivery:output_type -> execgate.v1.DropDeliveryResponse
+	43, // [43:65] is the sub-list for method output_type
+	21, // [21:43] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_execgate_v1_gateway_service_proto_init() }
@@ -1077,17 +1603,18 @@ func file_execgate_v1_gateway_service_proto_init() {
 		return
 	}
 	file_execgate_v1_config_proto_init()
+	file_execgate_v1_delivery_proto_init()
 	file_execgate_v1_explain_proto_init()
 	file_execgate_v1_history_proto_init()
 	file_execgate_v1_policy_proto_init()
-	file_execgate_v1_gateway_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_execgate_v1_gateway_service_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_execgate_v1_gateway_service_proto_rawDesc), len(file_execgate_v1_gateway_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -91,7 +91,24 @@ type TargetPolicy struct {
 	// Fixed headers that every call to the target carries; the map replaces the
 	// one before. Write-only values: reads show the names with the value "***",
 	// and writing that value keeps the one that is stored.
-	Headers       *HeaderMap `protobuf:"bytes,5,opt,name=headers,proto3" json:"headers,omitempty"`
+	Headers *HeaderMap `protobuf:"bytes,5,opt,name=headers,proto3" json:"headers,omitempty"`
+	// When deliveries to an asynchronous target, and those of events, are tried.
+	Retry *Retry `protobuf:"bytes,6,opt,name=retry,proto3" json:"retry,omitempty"`
+	// How calls are signed: "zitadel" (ZITADEL-Signature with the target's signing
+	// key), "standard_v1" and "standard_v1a" (Standard Webhooks with
+	// signing_secrets). Empty: zitadel.
+	Signatures []string `protobuf:"bytes,7,rep,name=signatures,proto3" json:"signatures,omitempty"`
+	// The secrets of Standard Webhooks: "whsec_..." signs as v1, "whsk_..." as
+	// v1a. All of them sign, so that receivers can change over. The list replaces
+	// the one before. Write-only values: reads show "***" in each place, and
+	// writing that keeps the one that is stored there.
+	SigningSecrets []string `protobuf:"bytes,8,rep,name=signing_secrets,json=signingSecrets,proto3" json:"signing_secrets,omitempty"`
+	// Deliveries with the same "user_id" or "aggregate_id" keep their order: each
+	// waits until the one before it is delivered or dead. "none": no order.
+	OrderBy *string `protobuf:"bytes,9,opt,name=order_by,json=orderBy,proto3,oneof" json:"order_by,omitempty"`
+	// What becomes of a call whose delivery cannot be taken: "drop" gives the
+	// delivery up, "block_call" lets the call wait and then fail.
+	OnFull        *string `protobuf:"bytes,10,opt,name=on_full,json=onFull,proto3,oneof" json:"on_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +178,113 @@ func (x *TargetPolicy) GetHeaders() *HeaderMap {
 	return nil
 }
 
+func (x *TargetPolicy) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *TargetPolicy) GetSignatures() []string {
+	if x != nil {
+		return x.Signatures
+	}
+	return nil
+}
+
+func (x *TargetPolicy) GetSigningSecrets() []string {
+	if x != nil {
+		return x.SigningSecrets
+	}
+	return nil
+}
+
+func (x *TargetPolicy) GetOrderBy() string {
+	if x != nil && x.OrderBy != nil {
+		return *x.OrderBy
+	}
+	return ""
+}
+
+func (x *TargetPolicy) GetOnFull() string {
+	if x != nil && x.OnFull != nil {
+		return *x.OnFull
+	}
+	return ""
+}
+
+// When attempts are made. After attempt n the next one is due after a random
+// time, up to first_delay * 2^(n-1) and to max_delay. An absent field means the
+// default of the gateway's configuration.
+type Retry struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	MaxAttempts *uint32                `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	FirstDelay  *durationpb.Duration   `protobuf:"bytes,2,opt,name=first_delay,json=firstDelay,proto3" json:"first_delay,omitempty"`
+	MaxDelay    *durationpb.Duration   `protobuf:"bytes,3,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
+	// No attempt begins later than this after the delivery was taken or replayed.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_execgate_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Retry) GetMaxAttempts() uint32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Retry) GetFirstDelay() *durationpb.Duration {
+	if x != nil {
+		return x.FirstDelay
+	}
+	return nil
+}
+
+func (x *Retry) GetMaxDelay() *durationpb.Duration {
+	if x != nil {
+		return x.MaxDelay
+	}
+	return nil
+}
+
+func (x *Retry) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
 // A list that can be told apart from an absent one.
 type HostList struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -171,7 +295,7 @@ type HostList struct {
 
 func (x *HostList) Reset() {
 	*x = HostList{}
-	mi := &file_execgate_v1_policy_proto_msgTypes[1]
+	mi := &file_execgate_v1_policy_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -183,7 +307,7 @@ func (x *HostList) String() string {
 func (*HostList) ProtoMessage() {}
 
 func (x *HostList) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_policy_proto_msgTypes[1]
+	mi := &file_execgate_v1_policy_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -196,7 +320,7 @@ func (x *HostList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostList.ProtoReflect.Descriptor instead.
 func (*HostList) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *HostList) GetHosts() []string {
@@ -216,7 +340,7 @@ type HeaderMap struct {
 
 func (x *HeaderMap) Reset() {
 	*x = HeaderMap{}
-	mi := &file_execgate_v1_policy_proto_msgTypes[2]
+	mi := &file_execgate_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +352,7 @@ func (x *HeaderMap) String() string {
 func (*HeaderMap) ProtoMessage() {}
 
 func (x *HeaderMap) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_policy_proto_msgTypes[2]
+	mi := &file_execgate_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +365,7 @@ func (x *HeaderMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderMap.ProtoReflect.Descriptor instead.
 func (*HeaderMap) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HeaderMap) GetValues() map[string]string {
@@ -273,7 +397,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_execgate_v1_policy_proto_msgTypes[3]
+	mi := &file_execgate_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +409,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_policy_proto_msgTypes[3]
+	mi := &file_execgate_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +422,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Breaker) GetConsecutiveFailures() uint32 {
@@ -360,7 +484,7 @@ type ExecutionPolicy struct {
 
 func (x *ExecutionPolicy) Reset() {
 	*x = ExecutionPolicy{}
-	mi := &file_execgate_v1_policy_proto_msgTypes[4]
+	mi := &file_execgate_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +496,7 @@ func (x *ExecutionPolicy) String() string {
 func (*ExecutionPolicy) ProtoMessage() {}
 
 func (x *ExecutionPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_policy_proto_msgTypes[4]
+	mi := &file_execgate_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +509,7 @@ func (x *ExecutionPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutionPolicy.ProtoReflect.Descriptor instead.
 func (*ExecutionPolicy) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExecutionPolicy) GetEnabled() bool {
@@ -421,7 +545,7 @@ type PolicyDetails struct {
 
 func (x *PolicyDetails) Reset() {
 	*x = PolicyDetails{}
-	mi := &file_execgate_v1_policy_proto_msgTypes[5]
+	mi := &file_execgate_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +557,7 @@ func (x *PolicyDetails) String() string {
 func (*PolicyDetails) ProtoMessage() {}
 
 func (x *PolicyDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_policy_proto_msgTypes[5]
+	mi := &file_execgate_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +570,7 @@ func (x *PolicyDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyDetails.ProtoReflect.Descriptor instead.
 func (*PolicyDetails) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_execgate_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PolicyDetails) GetRevision() uint64 {
@@ -467,16 +591,34 @@ var File_execgate_v1_policy_proto protoreflect.FileDescriptor
 
 const file_execgate_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x18execgate/v1/policy.proto\x12\vexecgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x02\n" +
+	"\x18execgate/v1/policy.proto\x12\vexecgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n" +
 	"\fTargetPolicy\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12,\n" +
 	"\x0fmax_concurrency\x18\x02 \x01(\rH\x01R\x0emaxConcurrency\x88\x01\x01\x12.\n" +
 	"\abreaker\x18\x03 \x01(\v2\x14.execgate.v1.BreakerR\abreaker\x12:\n" +
 	"\rallowed_hosts\x18\x04 \x01(\v2\x15.execgate.v1.HostListR\fallowedHosts\x120\n" +
-	"\aheaders\x18\x05 \x01(\v2\x16.execgate.v1.HeaderMapR\aheadersB\n" +
+	"\aheaders\x18\x05 \x01(\v2\x16.execgate.v1.HeaderMapR\aheaders\x12(\n" +
+	"\x05retry\x18\x06 \x01(\v2\x12.execgate.v1.RetryR\x05retry\x12\x1e\n" +
+	"\n" +
+	"signatures\x18\a \x03(\tR\n" +
+	"signatures\x12'\n" +
+	"\x0fsigning_secrets\x18\b \x03(\tR\x0esigningSecrets\x12\x1e\n" +
+	"\border_by\x18\t \x01(\tH\x02R\aorderBy\x88\x01\x01\x12\x1c\n" +
+	"\aon_full\x18\n" +
+	" \x01(\tH\x03R\x06onFull\x88\x01\x01B\n" +
 	"\n" +
 	"\b_enabledB\x12\n" +
-	"\x10_max_concurrency\" \n" +
+	"\x10_max_concurrencyB\v\n" +
+	"\t_order_byB\n" +
+	"\n" +
+	"\b_on_full\"\xe8\x01\n" +
+	"\x05Retry\x12&\n" +
+	"\fmax_attempts\x18\x01 \x01(\rH\x00R\vmaxAttempts\x88\x01\x01\x12:\n" +
+	"\vfirst_delay\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"firstDelay\x126\n" +
+	"\tmax_delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bmaxDelay\x122\n" +
+	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06maxAgeB\x0f\n" +
+	"\r_max_attempts\" \n" +
 	"\bHostList\x12\x14\n" +
 	"\x05hosts\x18\x01 \x03(\tR\x05hosts\"\x82\x01\n" +
 	"\tHeaderMap\x12:\n" +
@@ -526,33 +668,38 @@ func file_execgate_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_execgate_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_execgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_execgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_execgate_v1_policy_proto_goTypes = []any{
 	(ExecutionMode)(0),            // 0: execgate.v1.ExecutionMode
 	(*TargetPolicy)(nil),          // 1: execgate.v1.TargetPolicy
-	(*HostList)(nil),              // 2: execgate.v1.HostList
-	(*HeaderMap)(nil),             // 3: execgate.v1.HeaderMap
-	(*Breaker)(nil),               // 4: execgate.v1.Breaker
-	(*ExecutionPolicy)(nil),       // 5: execgate.v1.ExecutionPolicy
-	(*PolicyDetails)(nil),         // 6: execgate.v1.PolicyDetails
-	nil,                           // 7: execgate.v1.HeaderMap.ValuesEntry
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Retry)(nil),                 // 2: execgate.v1.Retry
+	(*HostList)(nil),              // 3: execgate.v1.HostList
+	(*HeaderMap)(nil),             // 4: execgate.v1.HeaderMap
+	(*Breaker)(nil),               // 5: execgate.v1.Breaker
+	(*ExecutionPolicy)(nil),       // 6: execgate.v1.ExecutionPolicy
+	(*PolicyDetails)(nil),         // 7: execgate.v1.PolicyDetails
+	nil,                           // 8: execgate.v1.HeaderMap.ValuesEntry
+	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_execgate_v1_policy_proto_depIdxs = []int32{
-	4, // 0: execgate.v1.TargetPolicy.breaker:type_name -> execgate.v1.Breaker
-	2, // 1: execgate.v1.TargetPolicy.allowed_hosts:type_name -> execgate.v1.HostList
-	3, // 2: execgate.v1.TargetPolicy.headers:type_name -> execgate.v1.HeaderMap
-	7, // 3: execgate.v1.HeaderMap.values:type_name -> execgate.v1.HeaderMap.ValuesEntry
-	8, // 4: execgate.v1.Breaker.window:type_name -> google.protobuf.Duration
-	8, // 5: execgate.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	0, // 6: execgate.v1.ExecutionPolicy.mode:type_name -> execgate.v1.ExecutionMode
-	9, // 7: execgate.v1.PolicyDetails.change_date:type_name -> google.protobuf.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	5,  // 0: execgate.v1.TargetPolicy.breaker:type_name -> execgate.v1.Breaker
+	3,  // 1: execgate.v1.TargetPolicy.allowed_hosts:type_name -> execgate.v1.HostList
+	4,  // 2: execgate.v1.TargetPolicy.headers:type_name -> execgate.v1.HeaderMap
+	2,  // 3: execgate.v1.TargetPolicy.retry:type_name -> execgate.v1.Retry
+	9,  // 4: execgate.v1.Retry.first_delay:type_name -> google.protobuf.Duration
+	9,  // 5: execgate.v1.Retry.max_delay:type_name -> google.protobuf.Duration
+	9,  // 6: execgate.v1.Retry.max_age:type_name -> google.protobuf.Duration
+	8,  // 7: execgate.v1.HeaderMap.values:type_name -> execgate.v1.HeaderMap.ValuesEntry
+	9,  // 8: execgate.v1.Breaker.window:type_name -> google.protobuf.Duration
+	9,  // 9: execgate.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	0,  // 10: execgate.v1.ExecutionPolicy.mode:type_name -> execgate.v1.ExecutionMode
+	10, // 11: execgate.v1.PolicyDetails.change_date:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_execgate_v1_policy_proto_init() }
@@ -561,15 +708,16 @@ func file_execgate_v1_policy_proto_init() {
 		return
 	}
 	file_execgate_v1_policy_proto_msgTypes[0].OneofWrappers = []any{}
-	file_execgate_v1_policy_proto_msgTypes[3].OneofWrappers = []any{}
+	file_execgate_v1_policy_proto_msgTypes[1].OneofWrappers = []any{}
 	file_execgate_v1_policy_proto_msgTypes[4].OneofWrappers = []any{}
+	file_execgate_v1_policy_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_execgate_v1_policy_proto_rawDesc), len(file_execgate_v1_policy_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -77,6 +77,21 @@ const (
 	GatewayServiceExportProcedure = "/execgate.v1.GatewayService/Export"
 	// GatewayServiceImportProcedure is the fully-qualified name of the GatewayService's Import RPC.
 	GatewayServiceImportProcedure = "/execgate.v1.GatewayService/Import"
+	// GatewayServiceListDeliveriesProcedure is the fully-qualified name of the GatewayService's
+	// ListDeliveries RPC.
+	GatewayServiceListDeliveriesProcedure = "/execgate.v1.GatewayService/ListDeliveries"
+	// GatewayServiceGetDeliveryProcedure is the fully-qualified name of the GatewayService's
+	// GetDelivery RPC.
+	GatewayServiceGetDeliveryProcedure = "/execgate.v1.GatewayService/GetDelivery"
+	// GatewayServiceReplayDeliveryProcedure is the fully-qualified name of the GatewayService's
+	// ReplayDelivery RPC.
+	GatewayServiceReplayDeliveryProcedure = "/execgate.v1.GatewayService/ReplayDelivery"
+	// GatewayServiceReplayDeliveriesProcedure is the fully-qualified name of the GatewayService's
+	// ReplayDeliveries RPC.
+	GatewayServiceReplayDeliveriesProcedure = "/execgate.v1.GatewayService/ReplayDeliveries"
+	// GatewayServiceDropDeliveryProcedure is the fully-qualified name of the GatewayService's
+	// DropDelivery RPC.
+	GatewayServiceDropDeliveryProcedure = "/execgate.v1.GatewayService/DropDelivery"
 )
 
 // GatewayServiceClient is a client for the execgate.v1.GatewayService service.
@@ -125,6 +140,18 @@ type GatewayServiceClient interface {
 	Export(context.Context, *v1.ExportRequest) (*v1.ExportResponse, error)
 	// Reads what Export wrote. All or nothing; the answer reports every item.
 	Import(context.Context, *v1.ImportRequest) (*v1.ImportResponse, error)
+	// Deliveries of the queue, the newest first, without payloads.
+	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
+	// One delivery, with its payload.
+	GetDelivery(context.Context, *v1.GetDeliveryRequest) (*v1.GetDeliveryResponse, error)
+	// Makes a dead letter pending again, due at once, under its id.
+	// FAILED_PRECONDITION when it is not dead.
+	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
+	// Replays all dead letters, or those of a target, the oldest first.
+	ReplayDeliveries(context.Context, *v1.ReplayDeliveriesRequest) (*v1.ReplayDeliveriesResponse, error)
+	// Forgets a delivery in whatever state. An attempt that is running goes on,
+	// but is the last.
+	DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error)
 }
 
 // NewGatewayServiceClient constructs a client for the execgate.v1.GatewayService service. By
@@ -240,6 +267,36 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Import")),
 			connect.WithClientOptions(opts...),
 		),
+		listDeliveries: connect.NewClient[v1.ListDeliveriesRequest, v1.ListDeliveriesResponse](
+			httpClient,
+			baseURL+GatewayServiceListDeliveriesProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("ListDeliveries")),
+			connect.WithClientOptions(opts...),
+		),
+		getDelivery: connect.NewClient[v1.GetDeliveryRequest, v1.GetDeliveryResponse](
+			httpClient,
+			baseURL+GatewayServiceGetDeliveryProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("GetDelivery")),
+			connect.WithClientOptions(opts...),
+		),
+		replayDelivery: connect.NewClient[v1.ReplayDeliveryRequest, v1.ReplayDeliveryResponse](
+			httpClient,
+			baseURL+GatewayServiceReplayDeliveryProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("ReplayDelivery")),
+			connect.WithClientOptions(opts...),
+		),
+		replayDeliveries: connect.NewClient[v1.ReplayDeliveriesRequest, v1.ReplayDeliveriesResponse](
+			httpClient,
+			baseURL+GatewayServiceReplayDeliveriesProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("ReplayDeliveries")),
+			connect.WithClientOptions(opts...),
+		),
+		dropDelivery: connect.NewClient[v1.DropDeliveryRequest, v1.DropDeliveryResponse](
+			httpClient,
+			baseURL+GatewayServiceDropDeliveryProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("DropDelivery")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -262,6 +319,11 @@ type gatewayServiceClient struct {
 	apply                 *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	export                *connect.Client[v1.ExportRequest, v1.ExportResponse]
 	_import               *connect.Client[v1.ImportRequest, v1.ImportResponse]
+	listDeliveries        *connect.Client[v1.ListDeliveriesRequest, v1.ListDeliveriesResponse]
+	getDelivery           *connect.Client[v1.GetDeliveryRequest, v1.GetDeliveryResponse]
+	replayDelivery        *connect.Client[v1.ReplayDeliveryRequest, v1.ReplayDeliveryResponse]
+	replayDeliveries      *connect.Client[v1.ReplayDeliveriesRequest, v1.ReplayDeliveriesResponse]
+	dropDelivery          *connect.Client[v1.DropDeliveryRequest, v1.DropDeliveryResponse]
 }
 
 // GetTargetPolicy calls execgate.v1.GatewayService.GetTargetPolicy.
@@ -417,6 +479,51 @@ func (c *gatewayServiceClient) Import(ctx context.Context, req *v1.ImportRequest
 	return nil, err
 }
 
+// ListDeliveries calls execgate.v1.GatewayService.ListDeliveries.
+func (c *gatewayServiceClient) ListDeliveries(ctx context.Context, req *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error) {
+	response, err := c.listDeliveries.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetDelivery calls execgate.v1.GatewayService.GetDelivery.
+func (c *gatewayServiceClient) GetDelivery(ctx context.Context, req *v1.GetDeliveryRequest) (*v1.GetDeliveryResponse, error) {
+	response, err := c.getDelivery.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReplayDelivery calls execgate.v1.GatewayService.ReplayDelivery.
+func (c *gatewayServiceClient) ReplayDelivery(ctx context.Context, req *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error) {
+	response, err := c.replayDelivery.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReplayDeliveries calls execgate.v1.GatewayService.ReplayDeliveries.
+func (c *gatewayServiceClient) ReplayDeliveries(ctx context.Context, req *v1.ReplayDeliveriesRequest) (*v1.ReplayDeliveriesResponse, error) {
+	response, err := c.replayDeliveries.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DropDelivery calls execgate.v1.GatewayService.DropDelivery.
+func (c *gatewayServiceClient) DropDelivery(ctx context.Context, req *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error) {
+	response, err := c.dropDelivery.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GatewayServiceHandler is an implementation of the execgate.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	GetTargetPolicy(context.Context, *v1.GetTargetPolicyRequest) (*v1.GetTargetPolicyResponse, error)
@@ -463,6 +570,18 @@ type GatewayServiceHandler interface {
 	Export(context.Context, *v1.ExportRequest) (*v1.ExportResponse, error)
 	// Reads what Export wrote. All or nothing; the answer reports every item.
 	Import(context.Context, *v1.ImportRequest) (*v1.ImportResponse, error)
+	// Deliveries of the queue, the newest first, without payloads.
+	ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error)
+	// One delivery, with its payload.
+	GetDelivery(context.Context, *v1.GetDeliveryRequest) (*v1.GetDeliveryResponse, error)
+	// Makes a dead letter pending again, due at once, under its id.
+	// FAILED_PRECONDITION when it is not dead.
+	ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error)
+	// Replays all dead letters, or those of a target, the oldest first.
+	ReplayDeliveries(context.Context, *v1.ReplayDeliveriesRequest) (*v1.ReplayDeliveriesResponse, error)
+	// Forgets a delivery in whatever state. An attempt that is running goes on,
+	// but is the last.
+	DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error)
 }
 
 // NewGatewayServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -574,6 +693,36 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Import")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceListDeliveriesHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceListDeliveriesProcedure,
+		svc.ListDeliveries,
+		connect.WithSchema(gatewayServiceMethods.ByName("ListDeliveries")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceGetDeliveryHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceGetDeliveryProcedure,
+		svc.GetDelivery,
+		connect.WithSchema(gatewayServiceMethods.ByName("GetDelivery")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceReplayDeliveryHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceReplayDeliveryProcedure,
+		svc.ReplayDelivery,
+		connect.WithSchema(gatewayServiceMethods.ByName("ReplayDelivery")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceReplayDeliveriesHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceReplayDeliveriesProcedure,
+		svc.ReplayDeliveries,
+		connect.WithSchema(gatewayServiceMethods.ByName("ReplayDeliveries")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceDropDeliveryHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceDropDeliveryProcedure,
+		svc.DropDelivery,
+		connect.WithSchema(gatewayServiceMethods.ByName("DropDelivery")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/execgate.v1.GatewayService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GatewayServiceGetTargetPolicyProcedure:
@@ -610,6 +759,16 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceExportHandler.ServeHTTP(w, r)
 		case GatewayServiceImportProcedure:
 			gatewayServiceImportHandler.ServeHTTP(w, r)
+		case GatewayServiceListDeliveriesProcedure:
+			gatewayServiceListDeliveriesHandler.ServeHTTP(w, r)
+		case GatewayServiceGetDeliveryProcedure:
+			gatewayServiceGetDeliveryHandler.ServeHTTP(w, r)
+		case GatewayServiceReplayDeliveryProcedure:
+			gatewayServiceReplayDeliveryHandler.ServeHTTP(w, r)
+		case GatewayServiceReplayDeliveriesProcedure:
+			gatewayServiceReplayDeliveriesHandler.ServeHTTP(w, r)
+		case GatewayServiceDropDeliveryProcedure:
+			gatewayServiceDropDeliveryHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -685,4 +844,24 @@ func (UnimplementedGatewayServiceHandler) Export(context.Context, *v1.ExportRequ
 
 func (UnimplementedGatewayServiceHandler) Import(context.Context, *v1.ImportRequest) (*v1.ImportResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.Import is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) ListDeliveries(context.Context, *v1.ListDeliveriesRequest) (*v1.ListDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.ListDeliveries is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) GetDelivery(context.Context, *v1.GetDeliveryRequest) (*v1.GetDeliveryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.GetDelivery is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) ReplayDelivery(context.Context, *v1.ReplayDeliveryRequest) (*v1.ReplayDeliveryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.ReplayDelivery is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) ReplayDeliveries(context.Context, *v1.ReplayDeliveriesRequest) (*v1.ReplayDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.ReplayDeliveries is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.DropDelivery is not implemented"))
 }
