@@ -191,7 +191,7 @@ func (s *frames) next(src *bufio.Reader, limit int64) (part, error) {
 	}
 	var b bytes.Buffer // It grows with what really comes.
 	b.Write(header[:])
-	if _, err := io.CopyN(&b, src, size); err == io.EOF {
+	if _, err := io.CopyN(&b, src, size); errors.Is(err, io.EOF) {
 		return part{raw: b.Bytes(), problem: undecodableResponse(s.output.Name(), errTruncated)}, nil
 	} else if err != nil {
 		return part{}, err

@@ -67,7 +67,7 @@ func (c counted) String() string {
 }
 
 // counters are clients that call Count, by every door there is. got is called with each number as it comes.
-var counters = map[string]func(t *testing.T, ctx context.Context, g *gateway, to uint32, got func(uint32)) error{
+var counters = map[string]func(ctx context.Context, t *testing.T, g *gateway, to uint32, got func(uint32)) error{
 	"grpc":         connectCounter(connect.WithGRPC()),
 	"grpc gzip":    connectCounter(connect.WithGRPC(), connect.WithSendGzip()),
 	"grpc-web":     connectCounter(connect.WithGRPCWeb()),
@@ -76,8 +76,8 @@ var counters = map[string]func(t *testing.T, ctx context.Context, g *gateway, to
 	"rest":         restCount,
 }
 
-func connectCounter(o ...connect.ClientOption) func(*testing.T, context.Context, *gateway, uint32, func(uint32)) error {
-	return func(t *testing.T, ctx context.Context, g *gateway, to uint32, got func(uint32)) error {
+func connectCounter(o ...connect.ClientOption) func(context.Context, *testing.T, *gateway, uint32, func(uint32)) error {
+	return func(ctx context.Context, t *testing.T, g *gateway, to uint32, got func(uint32)) error {
 		t.Helper()
 		s, err := demopbconnect.NewStreamServiceClient(h2cClient(t), g.url(), o...).Count(ctx, &demopb.CountRequest{To: to})
 		if err != nil {
@@ -92,7 +92,7 @@ func connectCounter(o ...connect.ClientOption) func(*testing.T, context.Context,
 }
 
 // restCount reads a stream as grpc-gateway writes it. Its errors are made to look as connect's.
-func restCount(t *testing.T, ctx context.Context, g *gateway, to uint32, got func(uint32)) error {
+func restCount(ctx context.Context, t *testing.T, g *gateway, to uint32, got func(uint32)) error {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url()+fmt.Sprintf("/demo/v1/count/%d", to), nil)
 	if err != nil {
@@ -139,7 +139,7 @@ func eachCounter(t *testing.T, f func(t *testing.T, count func(g *gateway, to ui
 			t.Parallel()
 			f(t, func(g *gateway, to uint32) counted {
 				var all counted
-				all.err = counter(t, testContext(t), g, to, func(n uint32) { all.numbers = append(all.numbers, n) })
+				all.err = counter(testContext(t), t, g, to, func(n uint32) { all.numbers = append(all.numbers, n) })
 				return all
 			})
 		})
@@ -239,7 +239,7 @@ func TestMessagesOfAStreamAreNotHeldBack(t *testing.T) {
 				return 500, ""
 			})
 			g := perMessageGateway(t, upstream, 0, targetsOf(slow), on(t, "response", "slow"))
-			if err := counter(t, testContext(t), g, 3, func(n uint32) { arrived <- n }); err != nil {
+			if err := counter(testContext(t), t, g, 3, func(n uint32) { arrived <- n }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -257,7 +257,7 @@ func TestStreamsThatTheirExecutionDoesNotAskFor(t *testing.T) {
 	all := perMessageGateway(t, upstream, 0, targetsOf(never), on(t, "request", "never"), on(t, "response", "never"))
 	for name, o := range map[string]connect.ClientOption{"grpc": connect.WithGRPC(), "connect": connect.WithProtoJSON()} {
 		var got counted
-		got.err = connectCounter(o)(t, testContext(t), g, 2, func(n uint32) { got.numbers = append(got.numbers, n) })
+		got.err = connectCounter(o)(testContext(t), t, g, 2, func(n uint32) { got.numbers = append(got.numbers, n) })
 		if got.String() != "[1 2]" {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -337,7 +337,7 @@ func TestTheCallersDeadlineEndsAStream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var got counted
-	got.err = connectCounter(connect.WithGRPC())(t, ctx, g, 5, func(n uint32) { got.numbers = append(got.numbers, n) })
+	got.err = connectCounter(connect.WithGRPC())(ctx, t, g, 5, func(n uint32) { got.numbers = append(got.numbers, n) })
 	if connect.CodeOf(got.err) != connect.CodeDeadlineExceeded || !slices.Equal(got.numbers, []uint32{1}) {
 		t.Errorf("got %v", got)
 	}

@@ -31,6 +31,7 @@ install() {
 }
 
 install redis-server redis-server || echo "the tests that need Redis will fail" >&2
+install curl curl || echo "the tests with curl will fail" >&2
 race=-race
 if ! install gcc gcc libc6-dev; then
 	echo "running without -race, which needs a C compiler" >&2
