@@ -175,6 +175,7 @@ func (p *Proxy) decide(op *operation) *callError {
 	snapshot, known := p.snapshot(), p.schema()
 	p.identify(op, known)
 	if refusal := held(snapshot, known); refusal != nil {
+		p.countHeld(op, snapshot)
 		return refusal
 	}
 	if len(op.others) > 0 {
@@ -197,6 +198,17 @@ func held(snapshot *dispatcher.Snapshot, known *schema.Schema) *callError {
 		return noSchemaError()
 	}
 	return nil
+}
+
+// countHeld counts a call that is held although it matches: its message cannot be shown to the targets (D-60). What may
+// or may not be a call of a REST route matches nothing that is known yet.
+func (p *Proxy) countHeld(op *operation, snapshot *dispatcher.Snapshot) {
+	if snapshot == nil || op.fullMethod == "" || exempt(op.fullMethod) {
+		return
+	}
+	request, response := snapshot.Call(op.fullMethod)
+	op.fire(request, response)
+	p.unevaluated(&unevaluable{reason: reasonNoSchema}, request, response)
 }
 
 // finish records the request, once it has been answered.

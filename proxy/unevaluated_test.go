@@ -180,10 +180,12 @@ func TestTrafficIsHeld(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+			seen := newObserved()
 			g := startGateway(t, startGRPC(t, false, echo()), func(o *proxy.Options) {
 				o.Snapshot = func() *dispatcher.Snapshot { return test.snapshot }
 				o.Schema = func() *schema.Schema { return test.schema }
 				o.Logger = slog.New(slog.DiscardHandler)
+				o.Observer = seen
 			})
 			err := g.proxy.Ready()
 			if (err == nil) != (test.message == "") || err != nil && err.Error() != test.message {
@@ -203,6 +205,36 @@ func TestTrafficIsHeld(t *testing.T) {
 			if res.StatusCode != 503 || readAll(t, res.Body) != test.message+"\n" {
 				t.Errorf("page: %d", res.StatusCode)
 			}
+			if len(seen.unevaluated) != 0 {
+				t.Errorf("calls that match nothing were counted: %q", seen.unevaluated)
+			}
 		})
+	}
+}
+
+// TestHeldCallsThatMatchAreCounted: D-60 for calls that are held because no schema is known.
+func TestHeldCallsThatMatchAreCounted(t *testing.T) {
+	t.Parallel()
+	target := startTarget(t, "target", targetclient.KindWebhook, true, nil)
+	tolerated := startTarget(t, "tolerated", targetclient.KindWebhook, false, nil)
+	seen := newObserved()
+	g := startGateway(t, startGRPC(t, false, echo()), func(o *proxy.Options) {
+		withExecutions(t, targetsOf(target, tolerated), on(t, "request"+unaryMethod, "target"), on(t, "response", "tolerated"))(o)
+		o.Schema = func() *schema.Schema { return nil }
+		o.Observer = seen
+	})
+	if _, err := dialGRPC(t, g).UnaryCall(testContext(t), &testpb.SimpleRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("call: %v", err)
+	}
+	if got := seen.next(t); got.code != "Unavailable" {
+		t.Errorf("recorded as %v", got)
+	}
+	if got := strings.Join(seen.unevaluated, ", "); got != "request no_schema, response no_schema" {
+		t.Errorf("counted %q", got)
+	}
+	_ = get(t, webClient(t), "GET", g.url()+"/ui", nil)
+	seen.next(t)
+	if len(seen.unevaluated) != 2 {
+		t.Errorf("a page was counted: %q", seen.unevaluated)
 	}
 }
