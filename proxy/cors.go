@@ -87,10 +87,22 @@ func (c cors) onError(h http.Header, r *http.Request) {
 	h["Vary"] = append(h["Vary"], "Origin")
 }
 
-// onAnswer lets an allowed origin read an answer of the upstream, which never saw the preflight. What the upstream says
-// itself stands.
+// grants are the headers by which an answer lets a script of another origin read it.
+var grants = [...]string{
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
+	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Allow-Private-Network", "Access-Control-Max-Age",
+}
+
+// onAnswer lets an allowed origin read an answer of the upstream, which never saw the preflight, and no other (D-64). To
+// an allowed origin, what the upstream says itself stands.
 func (c cors) onAnswer(h http.Header, r *http.Request) {
 	if !c.configured() {
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && !c.allows(origin) {
+		for _, name := range grants {
+			delete(h, name)
+		}
 		return
 	}
 	if _, ok := h["Access-Control-Allow-Origin"]; !ok {

@@ -334,6 +334,30 @@ func TestPreflightsOfTheGateway(t *testing.T) {
 	}
 }
 
+// TestAnswersToOriginsThatAreNotAllowed: D-64, whatever the upstream says.
+func TestAnswersToOriginsThatAreNotAllowed(t *testing.T) {
+	t.Parallel()
+	upstream := startWeb(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		h.Set("Access-Control-Allow-Credentials", "true")
+		h.Set("Access-Control-Expose-Headers", "X-Kept")
+		h.Set("X-Kept", "yes")
+	}))
+	g := startGateway(t, upstream, func(o *proxy.Options) { o.CORS.AllowedOrigins = []string{"https://app.example.com"} })
+	for origin, want := range map[string]string{"https://app.example.com": "https://app.example.com", "https://bad.example.com": ""} {
+		h := get(t, webClient(t), "GET", g.url()+"/page", nil, "Origin", origin).Header
+		if h.Get("Access-Control-Allow-Origin") != want || h.Get("X-Kept") != "yes" {
+			t.Errorf("%s: %v", origin, h)
+		}
+		for name := range h {
+			if want == "" && strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s: %s is left", origin, name)
+			}
+		}
+	}
+}
+
 func TestWebSocketTransportIsNoWayAround(t *testing.T) {
 	t.Parallel()
 	strict := startTarget(t, "strict", targetclient.KindWebhook, true, nil)
