@@ -334,7 +334,11 @@ func TestTargetsOfEveryFormPass(t *testing.T) {
 		{"GET /a|b^c\"<> HTTP/1.1", "GET /a|b^c\"<> host.example.com"},
 		{"GET /%61%2f%2F/../x HTTP/1.1", "GET /%61%2f%2F/../x host.example.com"},
 		{"GET /x? HTTP/1.1", "GET /x? host.example.com"},
-		{"GET //twice//x HTTP/1.1", "GET http://host.example.com//twice//x host.example.com"},
+		{"GET //twice//x HTTP/1.1", "GET //twice//x host.example.com"},
+		{"GET //a%2Fb/../?q=%zz HTTP/1.1", "GET //a%2Fb/../?q=%zz host.example.com"},
+		{"GET //twice? HTTP/1.1", "GET //twice? host.example.com"},
+		// What Go's client would write otherwise goes in absolute form, which every server must accept.
+		{"GET //twice|x?q HTTP/1.1", "GET http://host.example.com//twice|x?q host.example.com"},
 		{"DELETE /with-body HTTP/1.1", "DELETE /with-body host.example.com"},
 	} {
 		conn := dialTCP(t, g.addr, nil)

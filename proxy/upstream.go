@@ -141,21 +141,30 @@ func (u *upstream) url(r *http.Request) *url.URL {
 	if host == "" {
 		host = r.Host
 	}
-	out.Opaque = opaque(requestTarget(r), host)
+	putTarget(out, requestTarget(r), host)
 	return out
 }
 
 // setTarget makes target ("/path?query") the one that out asks for.
-func setTarget(out *http.Request, target string) { out.URL.Opaque = opaque(target, out.Host) }
+func setTarget(out *http.Request, target string) { putTarget(out.URL, target, out.Host) }
 
-// opaque is a target as url.URL takes it without changing a byte: Path and RawPath would be normalised on the way out.
-func opaque(target, host string) string {
-	if strings.HasPrefix(target, "//") {
-		// An Opaque with two slashes would be read as an authority; whole, it is cut off again (HTTP/2) or becomes the
-		// absolute form (HTTP/1.1), which every server must accept.
-		return "//" + host + target
+// putTarget makes u ask for target without changing a byte, where Go's client can be made to: Path and RawPath would be
+// normalised on the way out, an Opaque that begins with two slashes would be read as an authority.
+func putTarget(u *url.URL, target, host string) {
+	*u = url.URL{Scheme: u.Scheme, Host: u.Host}
+	if !strings.HasPrefix(target, "//") {
+		u.Opaque = target
+		return
 	}
-	return target
+	path, query, asked := strings.Cut(target, "?")
+	if plain, err := url.PathUnescape(path); err == nil {
+		u.Path, u.RawPath, u.RawQuery, u.ForceQuery = plain, path, query, asked && query == ""
+		if u.RequestURI() == target {
+			return
+		}
+	}
+	// Whole, it is cut off again (HTTP/2) or becomes the absolute form (HTTP/1.1), which every server must accept.
+	*u = url.URL{Scheme: u.Scheme, Host: u.Host, Opaque: "//" + host + target}
 }
 
 // requestTarget is the request's target in origin form ("/path?query", "*"), byte for byte.
