@@ -189,3 +189,20 @@ func TestValidate(t *testing.T) {
 		t.Errorf("all faults at once: %v", err)
 	}
 }
+
+func TestPerMessageIsOffUnlessSet(t *testing.T) {
+	t.Parallel()
+	var none *policy.Execution
+	e := new(policy.Execution)
+	if none.IsPerMessage() || e.IsPerMessage() {
+		t.Error("on by default")
+	}
+	e.Merge(&policy.Execution{PerMessage: new(true)})
+	e.Merge(&policy.Execution{Enabled: new(true)})
+	if !e.IsPerMessage() || e.Empty() {
+		t.Errorf("%+v", e)
+	}
+	if err := e.Reset("perMessage", "enabled"); err != nil || e.IsPerMessage() || !e.Empty() {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
