@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"slices"
 	"time"
 
 	"github.com/execgate/execgate/conditions"
@@ -69,8 +70,9 @@ type SnapshotOptions struct {
 	// ProtectedMethods are full methods ("/pkg.Svc/M") on which no execution may
 	// interrupt.
 	ProtectedMethods []string
-	// ParkDisabled keeps asynchronous targets that are disabled in their place:
-	// the queue takes their deliveries and parks them.
+	// ParkDisabled keeps targets that are disabled in their place where the queue
+	// tells them, which parks their deliveries: asynchronous ones, and all of an
+	// event.
 	ParkDisabled bool
 }
 
@@ -83,7 +85,8 @@ type Snapshot struct {
 	BuiltAt time.Time
 
 	index        *conditions.Index
-	plans        []*Plan // by the ordinal of the match
+	plans        []*Plan   // by the ordinal of the match
+	events       *Snapshot // that events go by; nil: this one
 	protected    map[string]callPlans
 	interrupting bool
 }
@@ -119,7 +122,28 @@ func NewSnapshot(generation uint64, executions []conditions.Execution, targets [
 		s.interrupting = s.interrupting || p.Interrupts && (p.Phase == conditions.Request || p.Phase == conditions.Response)
 	}
 	s.protect(o.ProtectedMethods)
+	if o.ParkDisabled {
+		s.events = withDisabled(generation, executions, targets, o)
+	}
 	return s, problems
+}
+
+// withDisabled returns the snapshot of the same configuration in which no target
+// is disabled, nil when none is.
+func withDisabled(generation uint64, executions []conditions.Execution, targets []*targetclient.Target, o SnapshotOptions) *Snapshot {
+	all := slices.Clone(targets)
+	for i, t := range all {
+		if t.Disabled {
+			enabled := *t
+			enabled.Disabled = false
+			all[i] = &enabled
+		}
+	}
+	if slices.Equal(all, targets) {
+		return nil
+	}
+	s, _ := NewSnapshot(generation, executions, all, SnapshotOptions{BuiltAt: o.BuiltAt, Policies: o.Policies})
+	return s
 }
 
 // protect keeps plans of their own for the protected methods.
@@ -158,7 +182,12 @@ func (s *Snapshot) Call(fullMethod string) (request, response *Plan) {
 func (s *Snapshot) Function(name string) *Plan { return s.plan(s.index.Function(name)) }
 
 // Event returns the plan for an event, or nil.
-func (s *Snapshot) Event(eventType string) *Plan { return s.plan(s.index.Event(eventType)) }
+func (s *Snapshot) Event(eventType string) *Plan {
+	if s.events != nil {
+		return s.events.Event(eventType)
+	}
+	return s.plan(s.index.Event(eventType))
+}
 
 func (s *Snapshot) plan(m *conditions.Match) *Plan {
 	if m == nil {
