@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -15,7 +16,8 @@ type Plan struct {
 	Execution string
 	// Phase is Request or Response for a proxied call.
 	Phase conditions.Kind
-	// Targets are called in this order. Never empty.
+	// Targets are called in this order. Empty only for an observed method that no
+	// execution matches.
 	Targets []*targetclient.Target
 	// Interrupts says that some target may end the call. A plan that does not
 	// interrupt lets the call go on whatever happens.
@@ -70,6 +72,10 @@ type SnapshotOptions struct {
 	// ProtectedMethods are full methods ("/pkg.Svc/M") on which no execution may
 	// interrupt.
 	ProtectedMethods []string
+	// ObservedMethods have a response plan in any case, without targets if no
+	// execution wants one: who dispatches sees the messages of every call of them
+	// that was answered.
+	ObservedMethods []string
 	// ParkDisabled keeps targets that are disabled in their place where the queue
 	// tells them, which parks their deliveries: asynchronous ones, and all of an
 	// event.
@@ -85,9 +91,10 @@ type Snapshot struct {
 	BuiltAt time.Time
 
 	index        *conditions.Index
-	plans        []*Plan   // by the ordinal of the match
-	events       *Snapshot // that events go by; nil: this one
-	protected    map[string]callPlans
+	plans        []*Plan              // by the ordinal of the match
+	events       *Snapshot            // that events go by; nil: this one
+	protected    map[string]callPlans // protected and observed methods
+	observed     bool
 	interrupting bool
 }
 
@@ -122,6 +129,7 @@ func NewSnapshot(generation uint64, executions []conditions.Execution, targets [
 		s.interrupting = s.interrupting || p.Interrupts && (p.Phase == conditions.Request || p.Phase == conditions.Response)
 	}
 	s.protect(o.ProtectedMethods)
+	s.observe(o.ObservedMethods)
 	if o.ParkDisabled {
 		s.events = withDisabled(generation, executions, targets, o)
 	}
@@ -157,6 +165,23 @@ func (s *Snapshot) protect(methods []string) {
 		protected[method] = callPlans{asProtected(request), asProtected(response)}
 	}
 	s.protected = protected
+}
+
+// observe keeps plans of their own for the observed methods.
+func (s *Snapshot) observe(methods []string) {
+	if len(methods) == 0 {
+		return
+	}
+	own := make(map[string]callPlans, len(methods)+len(s.protected))
+	maps.Copy(own, s.protected)
+	for _, method := range methods {
+		request, response := s.Call(method)
+		if response == nil {
+			response = &Plan{Phase: conditions.Response}
+		}
+		own[method] = callPlans{request, response}
+	}
+	s.protected, s.observed = own, true
 }
 
 func asProtected(p *Plan) *Plan {
@@ -197,7 +222,7 @@ func (s *Snapshot) plan(m *conditions.Match) *Plan {
 }
 
 // HasCalls reports whether any call at all can run something.
-func (s *Snapshot) HasCalls() bool { return s.index.HasCalls() }
+func (s *Snapshot) HasCalls() bool { return s.observed || s.index.HasCalls() }
 
 // Interrupting reports whether some execution on calls has a target that may
 // interrupt: if so, calls that cannot be told apart must not pass.

@@ -133,6 +133,7 @@ func (a *App) assemble() error {
 	a.runs = runlog.New(runlog.Options{ShadowRun: a.metrics.ShadowRun})
 	a.configurator = &configurator{
 		protected: cfg.ProtectedMethods,
+		observed:  derivedFrom(cfg.Events),
 		defaults:  policyDefaults(cfg),
 		client:    a.client,
 		metrics:   a.metrics,
@@ -161,7 +162,7 @@ func (a *App) assemble() error {
 		},
 		Schema:   a.learner.Current,
 		Snapshot: a.configurator.snapshot,
-		Dispatcher: dispatcher.New(dispatcher.Options{
+		Dispatcher: a.deriving(dispatcher.New(dispatcher.Options{
 			Caller:       a.client,
 			Queue:        a.queue,
 			ChainTimeout: cfg.Proxy.ChainTimeout,
@@ -169,7 +170,7 @@ func (a *App) assemble() error {
 			Recorder:     a.runs,
 			OnSuppressed: func(context.Context, *dispatcher.InterruptError) { a.metrics.InterruptSuppressed() },
 			Logger:       a.logger,
-		}),
+		})),
 		InstanceID:            cfg.InstanceID,
 		MaxMessageBytes:       cfg.Proxy.MaxMessageBytes,
 		MethodMaxMessageBytes: cfg.Proxy.MethodMaxMessageBytes,

@@ -24,6 +24,7 @@ import (
 // use. A state that cannot be put to use leaves the one before in place, whole.
 type configurator struct {
 	protected []string
+	observed  []string // methods that events are derived from
 	defaults  policy.TargetDefaults
 	client    *targetclient.Client
 	metrics   *metrics.Metrics
@@ -102,6 +103,7 @@ func (c *configurator) adopt(state *store.State) {
 	next, problems := dispatcher.NewSnapshot(c.generation, config.executions, config.targets, dispatcher.SnapshotOptions{
 		Policies:         config.policies,
 		ProtectedMethods: c.protected,
+		ObservedMethods:  c.observed,
 		ParkDisabled:     c.durable,
 	})
 	if !config.dispatch {

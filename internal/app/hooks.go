@@ -8,8 +8,10 @@ import (
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/events"
 	"github.com/execgate/execgate/internal/certs"
+	"github.com/execgate/execgate/internal/config"
 	"github.com/execgate/execgate/internal/hooks"
 	"github.com/execgate/execgate/internal/metrics"
+	"github.com/execgate/execgate/proxy"
 )
 
 var _ hooks.Observer = (*metrics.Metrics)(nil)
@@ -70,12 +72,7 @@ func (a *App) assembleHooks() error {
 			Recorder:     a.runs,
 			Logger:       a.logger,
 		}),
-		Sink: events.NewSink(events.SinkOptions{
-			Snapshot: a.configurator.snapshot,
-			Queue:    a.queue,
-			Observer: a.metrics.EventSeen,
-			Logger:   a.logger,
-		}),
+		Sink:         a.newSink(),
 		SigningKeys:  cfg.Keys(),
 		Tokens:       tokens,
 		Functions:    cfg.Functions,
@@ -95,4 +92,36 @@ func (a *App) serveHooks() {
 	}
 	a.serve(a.inbound.door, a.inbound.server)
 	a.logger.Info("serving hooks", "hooks", a.inbound.door.address())
+}
+
+// newSink makes what takes events.
+func (a *App) newSink() *events.Sink {
+	return events.NewSink(events.SinkOptions{
+		Snapshot: a.configurator.snapshot,
+		Queue:    a.queue,
+		Observer: a.metrics.EventSeen,
+		Logger:   a.logger,
+	})
+}
+
+// deriving returns the dispatcher of calls, with the rules for derived events
+// before it.
+func (a *App) deriving(next *dispatcher.Dispatcher) proxy.Dispatcher {
+	if len(a.config.Events.Derive) == 0 {
+		return next
+	}
+	var rules []events.Rule
+	for _, r := range a.config.Events.Derive {
+		rules = append(rules, events.Rule(r))
+	}
+	return events.NewDeriver(next, rules, a.newSink(), a.config.InstanceID, a.logger)
+}
+
+// derivedFrom returns the methods that events are derived from.
+func derivedFrom(cfg config.Events) []string {
+	var methods []string
+	for _, r := range cfg.Derive {
+		methods = append(methods, r.Method)
+	}
+	return methods
 }

@@ -229,3 +229,32 @@ func TestHooksAreOffByDefault(t *testing.T) {
 		t.Errorf("listens on %v", g.Addresses().Hooks)
 	}
 }
+
+func TestDerivedEvents(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	c := configuration(t, addr)
+	c.Events.Derive = []config.DeriveRule{{
+		Method: addHumanUser, EventType: "user.human.added", AggregateType: "user", AggregateID: "response.user_id",
+		Payload: map[string]string{"userName": "request.username", "email": "request.email.email", "none": "request.nothing"},
+	}}
+	g := start(t, c).learned()
+	target := testkit.NewTarget(t, testkit.TargetOptions{})
+	g.put(onEvent("user.human.added"), []string{g.createTarget(webhook("told", target.URL))})
+	res, err := g.users.AddHumanUser(t.Context(), human("mini"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.users.AddHumanUser(t.Context(), human("mini")); err == nil {
+		t.Fatal("the same user twice")
+	}
+	event := target.Wait(1, 20*time.Second)[0].JSON()
+	payload, _ := event["event_payload"].(map[string]any)
+	if event["event_type"] != "user.human.added" || event["aggregateType"] != "user" || event["aggregateID"] != res.GetUserId() ||
+		len(payload) != 2 || payload["userName"] != "mini" || payload["email"] != "mini@example.com" {
+		t.Errorf("got %v", event)
+	}
+	if got := g.metric(`execgate_events_total{outcome="queued",source="derive"}`); got != "1" {
+		t.Errorf("derived: %q", got)
+	}
+}

@@ -50,6 +50,7 @@ func (c *checker) all() {
 	c.targetClient()
 	c.queue()
 	c.hooks()
+	c.events()
 	if cfg.Identity.Source != "none" {
 		c.fault("identity.source", fmt.Sprintf("%q is not built yet", cfg.Identity.Source), "write none: targets then get no userID, orgID and projectID")
 	}

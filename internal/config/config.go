@@ -24,6 +24,7 @@ type Config struct {
 	TargetClient     TargetClient `key:"targetclient"`
 	Queue            Queue        `key:"queue"`
 	Hooks            Hooks        `key:"hooks"`
+	Events           Events       `key:"events"`
 	Identity         Identity     `key:"identity"`
 
 	origins     origins

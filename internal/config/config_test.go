@@ -134,7 +134,7 @@ func TestFaults(t *testing.T) {
 		{"a section for text", "instance_id: {a: b}\n",
 			"config.yaml:1: instance_id: expected a string, found keys and values; write a string"},
 		{"a list for the whole", "- a\n",
-			"config.yaml:1: expected keys and values, found a list; write one of: instance_id, log, protected_methods, proxy, upstream, admin, ops, store, targetclient, queue, hooks, identity"},
+			"config.yaml:1: expected keys and values, found a list; write one of: instance_id, log, protected_methods, proxy, upstream, admin, ops, store, targetclient, queue, hooks, events, identity"},
 		{"a duration without a unit", "proxy:\n  chain_timeout: 30\n",
 			"config.yaml:2: proxy.chain_timeout: \"30\" is not a duration; write a number with its unit, like 500ms, 30s or 2m"},
 		{"a duration of nothing", "proxy:\n  drain_timeout: 0s\n",
