@@ -94,6 +94,26 @@ func TestEveryMethodAsksForItsPermissionBeforeItLooksAtTheRequest(t *testing.T) 
 	}
 }
 
+func TestWhoMayNotCallHearsThatBeforeTheFaultsOfAConnectBody(t *testing.T) {
+	t.Parallel()
+	f := start(t, withTokens(token("reader", "action.target.read")))
+	for tok, want := range map[string]string{"": "unauthenticated", "wrong": "unauthenticated", "reader": "permission_denied", rootToken: "invalid_argument"} {
+		f.token = tok
+		for _, row := range [][2]string{
+			{actionv3.ZITADELActions_CreateTarget_FullMethodName, "{"}, {actionv2.ActionService_SetExecution_FullMethodName, `{"targets":1}`},
+			{"/execgate.v1.GatewayService/SetSwitches", "[]"},
+		} {
+			res, body := f.do("POST", row[0], "application/json", []byte(row[1]))
+			if !strings.Contains(string(body), `"code":"`+want+`"`) {
+				t.Errorf("token %q, %s: %d %s, want %s", tok, row[0], res.StatusCode, body, want)
+			}
+			if detailed := strings.Contains(string(body), "zitadel.v1.ErrorDetail"); detailed != (want == "permission_denied") {
+				t.Errorf("token %q, %s: %s", tok, row[0], body)
+			}
+		}
+	}
+}
+
 func TestAuthenticationIsTheSameOverEveryProtocol(t *testing.T) {
 	t.Parallel()
 	each(t, allProtocols, func(t *testing.T, p protocol) {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/status"
@@ -43,6 +44,29 @@ func connectError(err error) error {
 		}
 	}
 	return out
+}
+
+// connectFront lets nobody who may not call hear what is wrong with a body: connect decodes it before the interceptor.
+func (s *Server) connectFront(next http.Handler) http.Handler {
+	refusals := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := withHost(r.Context(), r.Host)
+		if _, known := rules[r.URL.Path]; known && r.Method == http.MethodPost && refusals.IsSupported(r) {
+			var err error
+			ctx, err = s.guard.front(ctx, incoming{
+				method:        r.URL.Path,
+				authorization: r.Header.Get("Authorization"),
+				address:       r.RemoteAddr,
+				origin:        r.Header.Get("Origin"),
+				host:          r.Host,
+			})
+			if err != nil {
+				_ = refusals.Write(w, r, connectError(err)) // the client is gone
+				return
+			}
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 type hostKey struct{}

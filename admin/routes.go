@@ -35,9 +35,7 @@ func (s *Server) routes(rest http.Handler, v3 *v3alpha, v2 *v2, own *gateway) ht
 		connect.WithReadMaxBytes(int(s.maxBody)),
 	}
 	mountConnect := func(path string, h http.Handler) {
-		r.Handle(path+"*", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			h.ServeHTTP(w, r.WithContext(withHost(r.Context(), r.Host)))
-		}))
+		r.Handle(path+"*", s.connectFront(h))
 	}
 	mountConnect(actionv3connect.NewZITADELActionsHandler(v3, options...))
 	mountConnect(actionv2connect.NewActionServiceHandler(v2, options...))

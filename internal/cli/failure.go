@@ -14,7 +14,7 @@ import (
 // Failure is an error of a command that was called rightly.
 type Failure struct {
 	Err  error
-	Hint string // what to try, a line or empty
+	Hint string // what to try, lines or empty
 }
 
 // Error returns the fault and, on a line of its own, the hint.
@@ -23,6 +23,14 @@ func (f *Failure) Error() string {
 		return plainText(f.Err.Error())
 	}
 	return plainText(f.Err.Error()) + "\n" + f.Hint
+}
+
+// suggest adds a line to the hint.
+func (f *Failure) suggest(line string) {
+	if f.Hint != "" {
+		f.Hint += "\n"
+	}
+	f.Hint += line
 }
 
 // Unwrap returns Err.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -77,5 +78,18 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 				t.Errorf("got %q and the hint %q", text, hint)
 			}
 		})
+	}
+}
+
+func TestASuggestionIsALineOfItsOwn(t *testing.T) {
+	t.Parallel()
+	f := &Failure{Err: errors.New("no")}
+	f.suggest("try this")
+	if got, want := f.Error(), "no\ntry this"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	f.suggest("or that")
+	if got, want := f.Error(), "no\ntry this\nor that"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

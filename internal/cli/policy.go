@@ -96,9 +96,9 @@ func (p *program) newExecutionPolicy() *cobra.Command {
 }
 
 func (p *program) newPolicy(k *policyKind) *cobra.Command {
-	long := "What ZITADEL's API cannot say of a " + k.noun + ". What is not set is as the gateway's\nconfiguration says.\n\nFields:\n" +
+	long := "What ZITADEL's API cannot say of " + k.noun + "s. What is not set is as the gateway's\nconfiguration says.\n\nFields:\n" +
 		fieldList(k.message().ProtoReflect().Descriptor())
-	return group(&cobra.Command{Use: "policy", Short: "Read and change the policy of a " + k.noun, Long: long},
+	return group(&cobra.Command{Use: "policy", Short: "Read and change the policies of " + k.noun + "s", Long: long},
 		p.newPolicyGet(k), p.newPolicySet(k), p.newPolicyReset(k))
 }
 

@@ -42,7 +42,7 @@ func (p *program) newDispatch(verb string, on bool, short, long, example string)
 		if err != nil {
 			var failure *Failure
 			if errors.As(err, &failure) {
-				failure.Hint += "\non the gateway's own machine, execgate " + verb + " --local --config FILE works without its admin API"
+				failure.suggest("on the gateway's own machine, execgate " + verb + " --local --config FILE works without its admin API")
 			}
 			return err
 		}
