@@ -204,7 +204,7 @@ func (a *App) assemble() error {
 		SnapshotRefused: func() bool { return errors.Is(a.replica.Err(), store.ErrRefused) },
 		Dispatching:     a.configurator.dispatching,
 		SchemaLoaded:    func() bool { return a.learner.Current() != nil },
-		AsyncPending:    a.queue.Pending,
+		AsyncPending:    a.asyncPending,
 		Deliveries:      a.countDeliveries,
 		Spooled:         a.spooled,
 		Breakers:        a.configurator.breakers,

@@ -224,6 +224,25 @@ func (a *App) countDeliveries(yield func(metrics.DeliveryCount)) {
 	}
 }
 
+// asyncPending returns how many deliveries wait or are under way: of a queue that
+// keeps them as it is now, or, while it cannot be reached, as it was a moment ago.
+func (a *App) asyncPending() int {
+	if a.backend == nil {
+		return a.queue.Pending()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
+	defer cancel()
+	counts, err := a.backend.Counts(ctx)
+	if err != nil {
+		return a.queue.Pending()
+	}
+	n := a.spooled()
+	for _, c := range counts {
+		n += c.Pending
+	}
+	return n
+}
+
 // spooled returns how many deliveries are in the spool.
 func (a *App) spooled() int {
 	if a.spool == nil {

@@ -210,6 +210,9 @@ func TestWhatWasTakenOutlivesTheGateway(t *testing.T) {
 		g.onRequest(addHumanUser, id)
 		g.add("ada")
 		target.Wait(1, 10*time.Second)
+		if n := g.metric("execgate_async_pending"); n != "1" {
+			t.Errorf("execgate_async_pending is %q while the delivery is under way", n)
+		}
 		c.Proxy.DrainTimeout = 100 * time.Millisecond
 		if err := g.Stop(t.Context()); err != nil {
 			t.Fatalf("the stop says that something was lost: %v", err)
