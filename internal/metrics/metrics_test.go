@@ -56,6 +56,8 @@ func TestNamesAndLabels(t *testing.T) {
 	m.TargetCall("audit", "ok", 2*time.Millisecond)
 	m.TargetCall("audit", "timeout", time.Second)
 	m.AsyncDropped("full")
+	m.DeliverySettled("audit", "delivered")
+	m.DeliverySpooled()
 	for i := range 2000 {
 		m.AdminCall("/made.Up/M"+strconv.Itoa(i), codes.OK, 0)
 	}
@@ -66,6 +68,12 @@ func TestNamesAndLabels(t *testing.T) {
 		Dispatching:     func() bool { return true },
 		SchemaLoaded:    func() bool { return false },
 		AsyncPending:    func() int { return 4 },
+		Spooled:         func() int { return 3 },
+		Deliveries: func(yield func(metrics.DeliveryCount)) {
+			yield(metrics.DeliveryCount{Target: "audit", Pending: 1, Dead: 2, Delivered: 5})
+			yield(metrics.DeliveryCount{Parked: 1})
+			yield(metrics.DeliveryCount{Parked: 2})
+		},
 		Breakers: func(yield func(string, int)) {
 			yield("audit", 2)
 			yield("other", 0)
@@ -94,6 +102,15 @@ func TestNamesAndLabels(t *testing.T) {
 		`execgate_snapshot_generation`:                                                       "7",
 		`execgate_schema_loaded`:                                                             "0",
 		`execgate_async_pending`:                                                             "4",
+		`execgate_async_dropped_total{reason="spool_full"}`:                                  "0",
+		`execgate_delivery_attempts_total{outcome="delivered",target="audit"}`:               "1",
+		`execgate_deliveries_spooled_total`:                                                  "1",
+		`execgate_spool_deliveries`:                                                          "3",
+		`execgate_deliveries{state="dead",target="audit"}`:                                   "2",
+		`execgate_deliveries{state="delivered",target="audit"}`:                              "5",
+		`execgate_deliveries{state="pending",target="audit"}`:                                "1",
+		`execgate_deliveries{state="parked",target="audit"}`:                                 "0",
+		`execgate_deliveries{state="parked",target="other"}`:                                 "3",
 		`execgate_breaker_state{target="audit"}`:                                             "2",
 		`execgate_breaker_state{target="other"}`:                                             "0",
 	})
