@@ -154,7 +154,7 @@ func (e *explanation) execution(id string) (targets []*gatewaypb.TargetExplanati
 	for _, p := range problems {
 		e.note(p.String())
 	}
-	anyEnabled := false
+	fires := false
 	for _, r := range reached {
 		t := e.state.Target(r.Target)
 		p, err := targetPolicy(e.state, t.ID)
@@ -173,7 +173,9 @@ func (e *explanation) execution(id string) (targets []*gatewaypb.TargetExplanati
 		if r.Execution != id {
 			x.IncludedFrom = r.Execution
 		}
-		anyEnabled = anyEnabled || x.Enabled
+		// What is told through the queue waits there until the target is enabled.
+		parked := e.o.Deliveries != nil && (t.Async || isEvent(id))
+		fires = fires || x.Enabled || parked
 		targets = append(targets, x)
 	}
 	own, err := executionPolicy(e.state, id)
@@ -184,10 +186,15 @@ func (e *explanation) execution(id string) (targets []*gatewaypb.TargetExplanati
 		reason = "disabled"
 	case len(targets) == 0:
 		reason = "no targets"
-	case !anyEnabled:
+	case !fires:
 		reason = "targets disabled"
 	}
 	return targets, reason, nil
+}
+
+func isEvent(id string) bool {
+	c, err := conditions.Parse(id)
+	return err == nil && c.Kind == conditions.Event
 }
 
 // reachable returns an execution and all that it includes, directly or not.

@@ -189,6 +189,9 @@ func TestATargetThatIsGoneIsDisabledAndItsDeliveriesAreParked(t *testing.T) {
 		if n := len(target.Requests()); n != 1 {
 			t.Errorf("%d calls", n)
 		}
+		if phase := g.explain(&gatewaypb.ExplainRequest{Method: addHumanUser}).GetPhases()[0]; phase.GetExecution() != requestExecution || phase.GetTargets()[0].GetEnabled() {
+			t.Errorf("explained as %v", phase)
+		}
 		target.Answer(testkit.Answer{})
 		g.command("target", "enable", "crm")
 		until(t, "it arrives once the target is enabled", func() bool { return len(g.deliveries("delivered")) == 1 })

@@ -79,7 +79,8 @@ func (ExecutionMode) EnumDescriptor() ([]byte, []int) {
 // default of the gateway's configuration.
 type TargetPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// false: the target is not called. Its place in an execution is skipped.
+	// false: the target is not called. Its place in an execution is skipped, but
+	// what it is told as an asynchronous target or of events waits in the queue.
 	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// How many calls to the target may run at once, per gateway. 0 is no cap.
 	// A call above the cap fails at once.
