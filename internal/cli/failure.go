@@ -88,6 +88,10 @@ func (c *client) describe(method string, err, transport error, answered bool) er
 	case codes.Unimplemented:
 		tell("the gateway at %s does not know this call: %s", c.url, method)
 		f.Hint = "is it of the same version as this command? compare execgate version"
+	case codes.InvalidArgument:
+		if strings.Contains(said, "Errors.Target.DeniedURL") {
+			f.Hint = "its host is on the gateway's targetclient.deny_list or cannot be resolved; targetclient.allow_list takes exceptions"
+		}
 	case codes.FailedPrecondition:
 		if strings.Contains(said, "ACTION-8o6pvqfjhs") {
 			f.Hint = "the gateway refuses executions to be managed this way: set admin.actions_enabled to true"

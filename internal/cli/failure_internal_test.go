@@ -47,6 +47,12 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 			func(context.Context) error { return status.Error(codes.PermissionDenied, "no") },
 			"no", "the token needs the permission gateway.read",
 		},
+		"a denied endpoint": {
+			func(context.Context) error {
+				return status.Error(codes.InvalidArgument, "Errors.Target.DeniedURL (COMMAND-NcJUKo)")
+			},
+			"COMMAND-NcJUKo", "targetclient.allow_list",
+		},
 		"the feature is off": {
 			func(context.Context) error {
 				return status.Error(codes.FailedPrecondition, `Feature "Action" is not enabled (ACTION-8o6pvqfjhs)`)
