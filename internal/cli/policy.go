@@ -24,7 +24,8 @@ import (
 
 const policyFieldHelp = `A FIELD is named as in JSON or as in the API, with dots between levels. A VALUE
 is YAML; of a list, also words with commas between. @FILE takes the value from
-a file, as text: for secrets, which have no place in a command line.`
+a file, as text, of a list line by line: for secrets, which have no place in a
+command line.`
 
 // policyKind is what the policies of targets and those of executions have in
 // common on the command line.
@@ -351,7 +352,12 @@ func fieldValue(f protoreflect.FieldDescriptor, text string, verbatim bool) (any
 	case f.IsList() && (verbatim || !strings.HasPrefix(strings.TrimSpace(text), "[")):
 		list := []any{}
 		if verbatim {
-			return append(list, text), nil
+			for line := range strings.Lines(text) {
+				if line = strings.TrimRight(line, "\r\n"); line != "" {
+					list = append(list, line)
+				}
+			}
+			return list, nil
 		}
 		for word := range strings.SplitSeq(text, ",") {
 			if word = strings.TrimSpace(word); word != "" {
