@@ -3,8 +3,11 @@ package app_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -318,5 +321,42 @@ func TestAQueueInMemoryShowsNothing(t *testing.T) {
 	target.Wait(1, 10*time.Second)
 	if code, _ := g.rest(http.MethodGet, "/v1/deliveries", ""); code != 501 {
 		t.Error(code)
+	}
+}
+
+func TestPayloadsAreEncryptedWithTheKeyOfAFile(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	c := configuration(t, addr)
+	c.Queue.EncryptionKeyFile = filepath.Join(t.TempDir(), "keys")
+	c.Queue.Retry.FirstDelay, c.Queue.Retry.MaxDelay = time.Hour, time.Hour
+	if err := os.WriteFile(c.Queue.EncryptionKeyFile, []byte(strings.Repeat("ab", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, c).learned()
+	target := testkit.NewTarget(t, testkit.TargetOptions{})
+	target.Answer(testkit.Answer{Status: 503})
+	g.onRequest(addHumanUser, g.createTarget(async(webhook("crm", target.URL))))
+	g.add("searched-for")
+	target.Wait(1, 10*time.Second)
+	id := g.deliveries("pending")[0].GetId()
+	if _, one := g.rest(http.MethodGet, "/v1/deliveries/"+id, ""); !strings.Contains(fmt.Sprint(one), "searched-for") {
+		t.Errorf("with the key it is shown as %v", one)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(c.QueuePath())
+	if err != nil || bytes.Contains(file, []byte("searched-for")) {
+		t.Errorf("the payload can be read in the file: %v", err)
+	}
+
+	if err := os.WriteFile(c.Queue.EncryptionKeyFile, []byte(strings.Repeat("cd", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, c)
+	_, one := again.rest(http.MethodGet, "/v1/deliveries/"+id, "")
+	if d, _ := one["delivery"].(map[string]any); d["payloadSealed"] != true {
+		t.Errorf("without the key it is shown as %v", one)
 	}
 }
