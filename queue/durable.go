@@ -100,6 +100,9 @@ type DurableOptions struct {
 	// Poll is how often the backend is asked for what others put there. Default
 	// 200ms.
 	Poll time.Duration
+	// WorkOff makes Stop deliver what is due by then, within its time, before it
+	// leases no more: for a backend that no other gateway reads.
+	WorkOff bool
 }
 
 // Durable takes deliveries into a [Backend] and delivers them out of it, at least
@@ -198,18 +201,24 @@ func (q *Durable) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop refuses new deliveries, leases no more, and waits until the calls under way
-// have ended, or ctx does; then it cuts them. What was leased and not delivered is
+// Stop refuses new deliveries, works off what is due if WorkOff says so, leases no
+// more, and waits until the calls under way have ended, or ctx does; then it cuts
+// them. What was leased and not delivered is
 // handed back, so that other gateways, or the next start, get it at once. Nothing
 // is lost: the number that it returns, for the sake of [Memory], is 0. The backend
 // and the spool stay open.
 func (q *Durable) Stop(ctx context.Context) (lost int) {
 	q.mu.Lock()
 	before := phase(q.phase.Swap(uint32(draining)))
-	if before == running {
-		q.stopWork() // under mu: no lane starts after it
-	}
 	q.mu.Unlock()
+	if before == running {
+		if q.o.WorkOff {
+			q.workOff(ctx)
+		}
+		q.mu.Lock()
+		q.stopWork() // under mu: no lane starts after it
+		q.mu.Unlock()
+	}
 	switch before {
 	case created:
 		close(q.stopped)

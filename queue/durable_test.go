@@ -411,6 +411,47 @@ func TestDurableStopWaitsForCalls(t *testing.T) {
 	})
 }
 
+func TestDurableStopWorksOffWhatIsDue(t *testing.T) {
+	slow := func(context.Context, targetclient.Call) (targetclient.Result, error) {
+		time.Sleep(time.Second)
+		return targetclient.Result{StatusCode: 200}, nil
+	}
+	t.Run("within its time, and leaves what is parked", func(t *testing.T) {
+		bubble(t, queue.DurableOptions{Concurrency: 2, WorkOff: true}, func(t *testing.T, b *durableBundle) {
+			b.set(func() {
+				b.answer = slow
+				b.breaker["b"] = targetclient.BreakerOpen
+			})
+			b.enqueue(queue.Delivery{Target: target("a")}, "1", "2", "3", "4", "5", "6", "7")
+			b.enqueue(queue.Delivery{Target: target("b")}, "1")
+			began := time.Now()
+			b.Stop(t.Context())
+			if n := b.count(queue.Filter{State: queue.StateDelivered}); n != 7 {
+				t.Errorf("%d of 7 are delivered", n)
+			}
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("the stop took %v: it waited for what is parked", took)
+			}
+		})
+	})
+	t.Run("no longer than its time", func(t *testing.T) {
+		bubble(t, queue.DurableOptions{Concurrency: 1, WorkOff: true}, func(t *testing.T, b *durableBundle) {
+			b.set(func() { b.answer = slow })
+			b.enqueue(queue.Delivery{Target: target("a")}, "1", "2", "3", "4", "5", "6", "7")
+			ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			b.Stop(ctx)
+			if took := time.Since(began); took > 4*time.Second {
+				t.Errorf("the stop took %v", took)
+			}
+			if n := b.count(queue.Filter{State: queue.StateDelivered}); n < 2 || n == 7 {
+				t.Errorf("%d are delivered", n)
+			}
+		})
+	})
+}
+
 func TestDurableUsesTheTargetOfTheMoment(t *testing.T) {
 	bubble(t, queue.DurableOptions{Schedule: queue.Schedule{FirstDelay: time.Minute}}, func(t *testing.T, b *durableBundle) {
 		b.set(func() {

@@ -84,6 +84,39 @@ func (q *Durable) schedule() {
 	}
 }
 
+// workOff returns when nothing is due and no call is under way, what is parked
+// aside, or when ctx ends. Retries that are due later stay where they are.
+func (q *Durable) workOff(ctx context.Context) {
+	const look = 10 * time.Millisecond
+	for ctx.Err() == nil {
+		targets, _, err := q.o.Backend.Ready(ctx)
+		if err != nil {
+			return
+		}
+		busy := false
+		for _, target := range targets {
+			if _, why := q.admit(target); why == "" {
+				busy = true
+				q.kick(target)
+			}
+		}
+		q.mu.Lock()
+		for _, t := range q.tracks {
+			busy = busy || t.running > 0
+		}
+		q.mu.Unlock()
+		if !busy {
+			return
+		}
+		pause := time.NewTimer(look)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
 // kick makes sure that somebody looks at the lane.
 func (q *Durable) kick(target string) {
 	q.mu.Lock()

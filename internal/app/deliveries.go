@@ -81,6 +81,8 @@ func (a *App) openQueue() error {
 		OnGone:      a.disable,
 		Observer:    a.metrics,
 		Logger:      a.logger,
+		// Gateways on one Redis take over from each other; an embedded queue would wait for the next start.
+		WorkOff: driver == "embedded",
 	})
 	if err != nil {
 		return err
