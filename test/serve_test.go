@@ -137,7 +137,7 @@ func TestAsyncDeliveriesAreMadeBeforeTheEnd(t *testing.T) {
 func TestWhatOutlastsTheDrainIsCutAndCounted(t *testing.T) {
 	t.Parallel()
 	api, addr := demoAPI(t)
-	p := startProcess(t, t.TempDir(), addr, `proxy: {listen: "127.0.0.1:0", drain_timeout: 300ms}`).learned()
+	p := startProcess(t, t.TempDir(), addr, "proxy: {listen: \"127.0.0.1:0\", drain_timeout: 300ms}\nqueue: {driver: memory}").learned()
 	target := testkit.NewTarget(t, testkit.TargetOptions{})
 	p.execute(target)
 	target.Answer(testkit.Answer{Hang: true})
