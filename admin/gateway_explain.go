@@ -36,7 +36,7 @@ func (g *gateway) Explain(ctx context.Context, r *gatewaypb.ExplainRequest) (*ga
 	}
 	switch {
 	case r.GetFunction() != "":
-		err = e.phase(conditions.Function, r.GetFunction(), "", false)
+		err = e.function(r.GetFunction())
 	case r.GetEvent() != "":
 		err = e.phase(conditions.Event, r.GetEvent(), "", false)
 	default:
@@ -71,6 +71,15 @@ func (e *explanation) noteSwitches() error {
 		e.note("dispatch is switched off on this gateway by its kill file: nothing fires here")
 	}
 	return nil
+}
+
+// function explains a function, by any of its names.
+func (e *explanation) function(name string) error {
+	name = withoutAlias(conditions.Condition{Kind: conditions.Function, Level: conditions.Name, Value: name}).Value
+	if known := e.core.functionNames(); !slices.Contains(known, name) {
+		e.note("there is no function of this name; there are " + strings.Join(known, ", "))
+	}
+	return e.phase(conditions.Function, name, "", false)
 }
 
 // neverFires are the prefixes of methods that are not matched at all.

@@ -168,6 +168,10 @@ func TestExplain(t *testing.T) {
 	want(&gatewaypb.ExplainRequest{Event: "user.removed"}, "event: event (enforce)\n  one webhook 10s open\n")
 	want(&gatewaypb.ExplainRequest{Function: "preuserinfo"}, "function: function/preuserinfo (enforce)\n  one webhook 10s open\n")
 	want(&gatewaypb.ExplainRequest{Function: "preaccesstoken"}, "function: \n")
+	want(&gatewaypb.ExplainRequest{Function: "Action.Flow.Type.CustomiseToken.Action.TriggerType.PreUserinfoCreation"},
+		"function: function/preuserinfo (enforce)\n  one webhook 10s open\n")
+	want(&gatewaypb.ExplainRequest{Function: "preuser"},
+		"function: \nnote: there is no function of this name; there are preaccesstoken, presamlresponse, preuserinfo\n")
 
 	// A disabled execution contributes nothing where it is included, a disabled target is shown in its place.
 	f.must(&gatewaypb.UpdateExecutionPolicyRequest{Id: "request/" + service, Policy: &gatewaypb.ExecutionPolicy{Enabled: new(false)}})
