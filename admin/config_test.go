@@ -398,7 +398,7 @@ func TestASecretThatWasLeftOutIsNotMadeUp(t *testing.T) {
 	}
 }
 
-func TestWhoMayPlanApplyExportAndImport(t *testing.T) {
+func TestWhoMayPlanApplyExportImportAndSeeValues(t *testing.T) {
 	t.Parallel()
 	tokens := map[string][]string{
 		"reader": {"gateway.read"}, "writer": {"gateway.write"}, "both": {"gateway.*"}, "other": {"action.*", "execution.*"},
@@ -419,6 +419,8 @@ func TestWhoMayPlanApplyExportAndImport(t *testing.T) {
 		{&gatewaypb.ApplyRequest{Document: base}, "writer both"},
 		{&gatewaypb.ExportRequest{}, "reader both"},
 		{&gatewaypb.ExportRequest{WithSigningKeys: true}, "both"},
+		{&gatewaypb.ExplainRequest{Method: "/a.B/C", Last: true}, "reader both"},
+		{&gatewaypb.ExplainRequest{Method: "/a.B/C", Last: true, WithValues: true}, "both"},
 		{&gatewaypb.ExportRequest{LocalOutput: local}, "both"},
 		{&gatewaypb.ExportRequest{GcsOutput: &gatewaypb.GCSLocation{Bucket: "b", Path: "p"}}, "both"},
 		{&gatewaypb.ImportRequest{Document: base}, "writer both"},

@@ -17,8 +17,13 @@ import (
 	"github.com/execgate/execgate/store"
 )
 
-// Explain says what a call, a function or an event would do now.
+// Explain says what a call, a function or an event would do now. Payload values, passwords among them, are for who may
+// write.
 func (g *gateway) Explain(ctx context.Context, r *gatewaypb.ExplainRequest) (*gatewaypb.ExplainResponse, error) {
+	caller, _ := ctx.Value(callerKey{}).(Caller)
+	if r.GetWithValues() && !caller.Can(permGatewayWrite) {
+		return nil, errNoPermission
+	}
 	s, err := g.core.store.Fresh(ctx)
 	stale := err != nil
 	if s == nil || err != nil && ctx.Err() != nil {

@@ -78,13 +78,16 @@ func (c cors) preflight(op *operation) bool {
 // onError puts what a script needs to read an error of the gateway into its headers.
 func (c cors) onError(h http.Header, r *http.Request) {
 	origin := r.Header.Get("Origin")
-	if origin == "" || !c.allows(origin) {
+	if origin == "" {
+		return
+	}
+	h["Vary"] = append(h["Vary"], "Origin")
+	if !c.allows(origin) {
 		return
 	}
 	h["Access-Control-Allow-Origin"] = []string{origin}
 	h["Access-Control-Allow-Credentials"] = []string{"true"}
 	h["Access-Control-Expose-Headers"] = []string{statusHeaders}
-	h["Vary"] = append(h["Vary"], "Origin")
 }
 
 // grants are the headers by which an answer lets a script of another origin read it.
@@ -103,6 +106,7 @@ func (c cors) onAnswer(h http.Header, r *http.Request) {
 		for _, name := range grants {
 			delete(h, name)
 		}
+		h["Vary"] = append(h["Vary"], "Origin")
 		return
 	}
 	if _, ok := h["Access-Control-Allow-Origin"]; !ok {

@@ -35,6 +35,7 @@ type ExplainRequest struct {
 	// some enforced runs are left out.
 	Last bool `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
 	// With last: payload values in the diff. Otherwise only the paths are shown.
+	// Needs gateway.write: payloads hold passwords and tokens.
 	// Values are kept of shadowed runs only, and not of large messages.
 	WithValues    bool `protobuf:"varint,5,opt,name=with_values,json=withValues,proto3" json:"with_values,omitempty"`
 	unknownFields protoimpl.UnknownFields
