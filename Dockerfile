@@ -10,12 +10,12 @@ ARG COMMIT=unknown
 RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath \
     -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
     -o /out/execgate ./cmd/execgate \
-    && mkdir -p /out/work/data
+    && mkdir -p /out/state/data
 
 FROM gcr.io/distroless/static-debian12:nonroot
 # The working directory belongs to nonroot (65532): the stores' default paths
 # are below data/, relative to it. Mount a volume there.
-COPY --from=build --chown=65532:65532 /out/work /var/lib/execgate
+COPY --from=build --chown=65532:65532 /out/state /var/lib/execgate
 COPY --from=build /out/execgate /usr/local/bin/execgate
 COPY deploy/container.yaml /etc/execgate/config.yaml
 WORKDIR /var/lib/execgate
