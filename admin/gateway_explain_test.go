@@ -304,7 +304,10 @@ func TestTestFireIsPassedOnAndShown(t *testing.T) {
 		{"/v1/executions/response/_test_fire", `{"method":"` + addHumanUser + `","request":{"x":{"y":[1,"z"]}},"response":null}`, codes.OK},
 		{"/v1/executions/response/_test_fire", `{}`, codes.InvalidArgument},
 		{"/v1/executions/request/_test_fire", `{}`, codes.NotFound},
-		{"/v1/executions/event%2Fuser.human.added/_test_fire", `{}`, codes.Unimplemented},
+		{"/v1/executions/event%2Fuser.human.added/_test_fire", `{"request":{"event_type":"user.human.added"}}`, codes.OK},
+		{"/v1/executions/event%2Fuser.human.added/_test_fire", `{"request":7}`, codes.InvalidArgument},
+		{"/v1/executions/event%2Fuser.human.added/_test_fire", `{"method":"` + addHumanUser + `"}`, codes.InvalidArgument},
+		{"/v1/executions/event%2Fuser.human.added/_test_fire", `{"response":{}}`, codes.InvalidArgument},
 	} {
 		if out := f.rest("POST", c.path, c.body); out.code != c.code {
 			t.Errorf("%s %s: %+v", c.path, c.body, out)

@@ -2,10 +2,8 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -64,8 +62,15 @@ func testFire(e *store.Execution, r *gatewaypb.TestFireRequest) (TestFire, error
 		return TestFire{}, errNoSuchExecution
 	}
 	t := TestFire{Execution: e.ID}
-	if c.Kind != conditions.Request && c.Kind != conditions.Response {
-		return t, &Error{codes.Unimplemented, "", fmt.Sprintf("executions of the kind %q cannot be test-fired yet", c.Kind)}
+	if c.Kind == conditions.Function || c.Kind == conditions.Event {
+		if r.GetMethod() != "" {
+			return t, invalid("method: value must be absent for an execution of a function or of events")
+		}
+		if r.GetResponse() != nil {
+			return t, invalid("response: value must be absent for an execution of a function or of events")
+		}
+		t.Request, err = messageIn("request", r.GetRequest())
+		return t, err
 	}
 	if t.Method, err = testMethod(c, r.GetMethod()); err != nil {
 		return t, err

@@ -21,9 +21,9 @@ import (
 	"github.com/execgate/execgate/targetclient"
 )
 
-// testFire calls the targets of an execution as a matched call would, with a
-// dispatcher of its own: the loop, the client and the targets are the real ones,
-// only nothing goes upstream, and async targets are called at once.
+// testFire calls the targets of an execution as what it matches would: the client
+// and the targets are the real ones, only nothing goes upstream or into the
+// queue, and async targets are called at once.
 func (a *App) testFire(ctx context.Context, t admin.TestFire) (admin.TestFireResult, error) {
 	config := a.configurator.config.Load()
 	condition, err := conditions.Parse(t.Execution)
@@ -34,6 +34,18 @@ func (a *App) testFire(ctx context.Context, t admin.TestFire) (admin.TestFireRes
 	if len(plan.Targets) == 0 {
 		return admin.TestFireResult{}, &admin.Error{Code: codes.FailedPrecondition, Text: "the execution has no target that is enabled"}
 	}
+	switch condition.Kind {
+	case conditions.Function:
+		return a.testFunction(ctx, plan, condition.Value, t.Request)
+	case conditions.Event:
+		return a.testEvent(ctx, plan, t.Request)
+	default:
+		return a.testCall(ctx, plan, t)
+	}
+}
+
+// testCall runs the plan of a phase of a call.
+func (a *App) testCall(ctx context.Context, plan *dispatcher.Plan, t admin.TestFire) (admin.TestFireResult, error) {
 	plan.Protected = slices.Contains(a.config.ProtectedMethods, t.Method)
 	request, response, err := a.testMessages(t)
 	if err != nil {
@@ -43,22 +55,40 @@ func (a *App) testFire(ctx context.Context, t admin.TestFire) (admin.TestFireRes
 		Plan: plan, FullMethod: t.Method, InstanceID: a.config.InstanceID, Request: request,
 	}
 	subject := request
-	if condition.Kind == conditions.Response {
+	if plan.Phase == conditions.Response {
 		inv.Response, subject = response, response
 	}
+	return a.testRun(ctx, inv, testSubject{
+		Message: subject,
+		misfit:  func([]byte) error { return subject.misfit },
+		told:    proxy.Told,
+		timeout: a.config.Proxy.ChainTimeout,
+	})
+}
+
+// testSubject is the message that the targets of a plan may replace, and how the
+// run is told apart from others.
+type testSubject struct {
+	dispatcher.Message
+	misfit  func(answer []byte) error // why the last answer did not fit
+	told    func(*dispatcher.InterruptError) string
+	timeout time.Duration // of all targets together
+}
+
+// testRun runs a plan with a dispatcher of its own.
+func (a *App) testRun(ctx context.Context, inv *dispatcher.Invocation, subject testSubject) (admin.TestFireResult, error) {
 	before, err := subject.JSON()
 	if err != nil {
 		return admin.TestFireResult{}, err
 	}
-
-	calls := &testCalls{client: a.client, subject: subject}
+	calls := &testCalls{client: a.client, misfit: subject.misfit}
 	d := dispatcher.New(dispatcher.Options{
-		Caller: calls, Queue: calls, Observer: calls, ChainTimeout: a.config.Proxy.ChainTimeout, Logger: a.logger,
+		Caller: calls, Queue: calls, Observer: calls, ChainTimeout: subject.timeout, Logger: a.logger,
 	})
 	_, err = d.Dispatch(ctx, inv)
 	result := admin.TestFireResult{Calls: calls.made}
 	if interrupt, ok := errors.AsType[*dispatcher.InterruptError](err); ok {
-		result.Outcome, result.Error = runlog.Interrupted, proxy.Told(interrupt)
+		result.Outcome, result.Error = runlog.Interrupted, subject.told(interrupt)
 		return result, nil
 	}
 	if err != nil {
@@ -157,8 +187,8 @@ func (m *anyMessage) Replace(text []byte) error {
 // testCalls makes the calls of a test-fire and notes them, in order. It is the
 // dispatcher's caller, queue and observer.
 type testCalls struct {
-	client  dispatcher.Caller
-	subject *testMessage
+	client dispatcher.Caller
+	misfit func(answer []byte) error
 
 	mu      sync.Mutex // guards what follows
 	made    []admin.TestFireCall
@@ -213,8 +243,10 @@ func (c *testCalls) TargetCall(target, outcome string, _ time.Duration) {
 	}
 	c.pending = false
 	last := &c.made[len(c.made)-1]
-	if last.Outcome == "ok" && outcome != "ok" && c.subject.misfit != nil {
-		last.Err = c.subject.misfit.Error()
+	if last.Outcome == "ok" && outcome != "ok" {
+		if misfit := c.misfit(last.Response); misfit != nil {
+			last.Err = misfit.Error()
+		}
 	}
 	last.Outcome = outcome
 }

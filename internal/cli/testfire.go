@@ -27,9 +27,15 @@ answered, and the message that comes of it. The targets really are called;
 nothing goes upstream.
 The payload is JSON ("-" reads standard input): the request message, of a
 response execution the response message (its request with --request), or a
-whole body that a target once got, with fullMethod, request and response in it.`,
+whole body that a target once got, with fullMethod, request and response in it.
+Of a function it is what the identity provider sends, without function and
+response; the message that comes of it is the merged response.
+Of events it is one event as targets get it. Each target is called once, nothing
+is queued or tried again.`,
 		Example: `  execgate test-fire request/zitadel.user.v2.UserService/AddHumanUser --payload user.json
   execgate test-fire request --method /zitadel.user.v2.UserService/AddHumanUser --payload user.json
+  execgate test-fire function/preuserinfo --payload userinfo.json
+  execgate test-fire 'event/user.human.*' --payload added.json
   jq .body recorded.json | execgate test-fire response/zitadel.user.v2.UserService/AddHumanUser --payload -`,
 		Args: exactly("EXECUTION"),
 	}
@@ -76,6 +82,10 @@ func (s *session) shot(id, payloadFile, requestFile, method string) (*gatewaypb.
 	case requestFile == "-" && payloadFile == "-":
 		return nil, usage("--payload and --request cannot both be standard input")
 	}
+	calls := c.Kind == conditions.Request || c.Kind == conditions.Response
+	if method != "" && !calls {
+		return nil, usage("--method is for executions of requests and responses")
+	}
 	req := &gatewaypb.TestFireRequest{Id: c.ID()}
 	if method != "" {
 		if req.Method, err = methodName(method); err != nil {
@@ -86,7 +96,7 @@ func (s *session) shot(id, payloadFile, requestFile, method string) (*gatewaypb.
 	if err != nil {
 		return nil, err
 	}
-	if full, request, response, ok := recorded(payload); ok {
+	if full, request, response, ok := recorded(payload); ok && calls {
 		req.Request, req.Response = request, response
 		if req.GetMethod() == "" && c.Level != conditions.Method {
 			req.Method = full
@@ -101,7 +111,7 @@ func (s *session) shot(id, payloadFile, requestFile, method string) (*gatewaypb.
 			return nil, err
 		}
 	}
-	if (c.Kind == conditions.Request || c.Kind == conditions.Response) && c.Level != conditions.Method && req.GetMethod() == "" {
+	if calls && c.Level != conditions.Method && req.GetMethod() == "" {
 		return nil, usage("%s covers many methods; say with --method which one's message the payload is", c.ID())
 	}
 	return req, nil

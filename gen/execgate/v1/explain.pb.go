@@ -554,12 +554,15 @@ func (x *ValueChange) GetAfter() *structpb.Value {
 type TestFireRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Execution id. For one of a service or of all, method says which method's
-	// messages the payload holds.
+	// messages the payload holds. For one of a function or of events, method and
+	// response must be absent.
 	Id     string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
 	// The request message in its JSON form; in the response phase too. Absent is
 	// the empty message. A field that the method's message does not have is an
 	// error, as far as the schema is known.
+	// Of a function its input, without "function" and "response", which are added;
+	// of events the event in ZITADEL's form, with its event_type.
 	Request *structpb.Value `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
 	// The response message, for executions of the response phase.
 	Response      *structpb.Value `protobuf:"bytes,4,opt,name=response,proto3" json:"response,omitempty"`
@@ -630,9 +633,12 @@ type TestFireResponse struct {
 	Calls []*TestFireCall        `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
 	// "unchanged", "changed" or "interrupted".
 	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	// The message after all targets, absent when interrupted.
+	// The message after all targets, of a function the merged response; absent
+	// when interrupted, and of events.
 	Message *structpb.Value `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// What a caller would have been told: "PermissionDenied: not today (EXEC-...)".
+	// Of a function the answer that the identity provider would have got. Of events
+	// nobody is told.
 	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
