@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -38,6 +39,9 @@ const (
 	unaryMethod  = "/grpc.testing.TestService/UnaryCall"
 	outputMethod = "/grpc.testing.TestService/StreamingOutputCall"
 )
+
+// engine chooses what serves HTTP/2 in all of these tests; some run on both anyway.
+var engine = flag.String("engine", "nethttp", "the engine of the gateways: nethttp or h2")
 
 // testTimeout is how long a test waits for what must happen.
 const testTimeout = 20 * time.Second
@@ -193,7 +197,13 @@ func startGatewayServer(t *testing.T, upstreamURL string, change func(*proxy.Opt
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := proxy.NewServer(p, so)
+	if *engine == "h2" {
+		so.Relay = true
+	}
+	s, err := proxy.NewServer(p, so)
+	if err != nil {
+		t.Fatal(err)
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {

@@ -82,12 +82,16 @@ func TestInterop(t *testing.T) {
 		if useTLS {
 			so.TLS = certificates().server
 		}
+		relay := so
+		relay.Relay = true
 		for _, through := range []struct {
 			name string
 			addr string
 		}{
 			{"direct", upstream[strings.LastIndex(upstream, "/")+1:]},
 			{"through", startGatewayServer(t, upstream, nil, so).addr},
+			{"relayed", startGatewayServer(t, upstream, nil, relay).addr},
+			{"relayed with echo", startGatewayServer(t, upstream, withExecutions(t, targetsOf(echo), all...), relay).addr},
 			{"through with echo", startGatewayServer(t, upstream, withExecutions(t, targetsOf(echo), all...), so).addr},
 		} {
 			name := through.name + ", h2c"

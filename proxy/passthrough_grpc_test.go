@@ -137,22 +137,24 @@ func (e *echoService) FullDuplexCall(s grpc.BidiStreamingServer[testpb.Streaming
 	}
 }
 
-// eachTransport runs a test over every combination of h2c and TLS on both sides.
+// eachTransport runs a test over every combination of h2c and TLS on both sides, on both engines.
 func eachTransport(t *testing.T, service func() testpb.TestServiceServer, test func(t *testing.T, g *gateway, c testpb.TestServiceClient)) {
 	t.Helper()
-	for _, front := range []bool{false, true} {
-		for _, back := range []bool{false, true} {
-			name := fmt.Sprintf("client %s upstream %s", map[bool]string{false: "h2c", true: "tls"}[front], map[bool]string{false: "h2c", true: "tls"}[back])
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				var so proxy.ServerOptions
-				if front {
-					so.TLS = certificates().server
-				}
-				g := startGatewayServer(t, startGRPC(t, back, service()), nil, so)
-				test(t, g, dialGRPC(t, g))
-			})
+	for i := range 8 {
+		relay, front, back := i&4 != 0, i&2 != 0, i&1 != 0
+		name := fmt.Sprintf("client %s upstream %s", map[bool]string{false: "h2c", true: "tls"}[front], map[bool]string{false: "h2c", true: "tls"}[back])
+		if relay {
+			name += " relayed"
 		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			so := proxy.ServerOptions{Relay: relay}
+			if front {
+				so.TLS = certificates().server
+			}
+			g := startGatewayServer(t, startGRPC(t, back, service()), nil, so)
+			test(t, g, dialGRPC(t, g))
+		})
 	}
 }
 

@@ -95,7 +95,10 @@ func TestBigGateway(t *testing.T) { //nolint:paralleltest // see above
 		t.Fatal(err)
 	}
 	fmt.Printf("listening on %s\n", ln.Addr())
-	s := proxy.NewServer(p, proxy.ServerOptions{})
+	s, err := proxy.NewServer(p, proxy.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	go func() { _ = s.Serve(ln) }()
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	_ = s.Close()

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/execgate/execgate/proxy/h2"
 )
 
 // ServerOptions are the limits of the listener side. Zero values mean the defaults that are named.
@@ -25,6 +28,11 @@ type ServerOptions struct {
 	MaxConcurrentStreams int
 	// Logger gets what the HTTP server has to say of broken connections, at debug level. Nil: nobody does.
 	Logger *slog.Logger
+	// Relay makes the engine of package h2 serve HTTP/2: calls that match nothing are relayed frame by frame. Otherwise
+	// net/http serves it. HTTP/1.1 is net/http's in either case.
+	Relay bool
+	// RelayObserver is told what the engine does; nil: nobody is.
+	RelayObserver h2.Observer
 }
 
 // Server accepts the clients' connections and hands their requests to a Proxy.
@@ -32,10 +40,16 @@ type Server struct {
 	proxy *Proxy
 	http  *http.Server
 	tls   bool
+
+	engine *h2.Engine // nil: net/http serves everything
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{} // the engine's
 }
 
-// NewServer returns a server for p. Nothing is listened on before Serve.
-func NewServer(p *Proxy, o ServerOptions) *Server {
+// NewServer returns a server for p. Nothing is listened on before Serve. There is an error only with Relay.
+func NewServer(p *Proxy, o ServerOptions) (*Server, error) {
 	if o.ReadHeaderTimeout <= 0 {
 		o.ReadHeaderTimeout = 10 * time.Second
 	}
@@ -53,12 +67,14 @@ func NewServer(p *Proxy, o ServerOptions) *Server {
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	if o.TLS != nil {
+	switch {
+	case o.Relay: // HTTP/2 never gets here.
+	case o.TLS != nil:
 		protocols.SetHTTP2(true)
-	} else {
+	default:
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	s := &Server{proxy: p, tls: o.TLS != nil}
+	s := &Server{proxy: p, tls: o.TLS != nil, listeners: make(map[net.Listener]struct{})}
 	s.http = &http.Server{
 		Handler:           p,
 		Protocols:         &protocols,
@@ -78,11 +94,20 @@ func NewServer(p *Proxy, o ServerOptions) *Server {
 	if o.TLS != nil {
 		s.http.TLSConfig = o.TLS.Clone()
 	}
-	return s
+	if o.Relay {
+		var err error
+		if s.engine, err = newEngine(p, o); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // Serve accepts connections on ln until Drain or Close, and returns nil then. It may be called for several listeners.
 func (s *Server) Serve(ln net.Listener) error {
+	if s.engine != nil {
+		return s.serveEngine(ln)
+	}
 	var err error
 	if s.tls {
 		err = s.http.ServeTLS(ln, "", "") // The certificates are in the TLS configuration.
@@ -95,13 +120,53 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
+// serveEngine gives the connections to the engine, and those that do not speak HTTP/2 to net/http.
+func (s *Server) serveEngine(ln net.Listener) error {
+	defer func() { _ = ln.Close() }()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.listeners[ln] = struct{}{}
+	s.mu.Unlock()
+	other := h2.NewHTTP1Listener(ln.Addr())
+	ended := make(chan error, 1)
+	go func() { ended <- s.http.Serve(other) }() // TLS has been done.
+	err := s.engine.Serve(ln, other.Hand)
+	_ = other.Close()
+	if failed := <-ended; err == nil && !errors.Is(failed, http.ErrServerClosed) && !errors.Is(failed, net.ErrClosed) {
+		err = failed
+	}
+	s.mu.Lock()
+	delete(s.listeners, ln)
+	s.mu.Unlock()
+	return err
+}
+
+// stopListening closes the engine's listeners.
+func (s *Server) stopListening() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for ln := range s.listeners {
+		_ = ln.Close()
+	}
+}
+
 // drainPoll is how often Drain looks whether the last tunnel has ended.
 const drainPoll = 20 * time.Millisecond
 
 // Drain stops accepting, lets what is in flight finish (tunnels included), and returns when all has, or when ctx ends.
 // What then still runs is cut; cut is how much that was.
 func (s *Server) Drain(ctx context.Context) (cut int) {
-	_ = s.http.Shutdown(ctx)
+	s.stopListening()
+	var both sync.WaitGroup
+	if s.engine != nil {
+		both.Go(func() { _ = s.engine.Shutdown(ctx) })
+	}
+	both.Go(func() { _ = s.http.Shutdown(ctx) })
+	both.Wait()
 	for s.proxy.InFlight() > 0 && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -115,6 +180,11 @@ func (s *Server) Drain(ctx context.Context) (cut int) {
 
 // Close cuts everything at once.
 func (s *Server) Close() error {
+	s.stopListening()
 	s.proxy.tunnels.cut()
-	return s.http.Close()
+	err := s.http.Close()
+	if s.engine != nil {
+		s.engine.Close()
+	}
+	return err
 }

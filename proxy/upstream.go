@@ -36,6 +36,9 @@ type upstream struct {
 	host      string
 	authority string
 
+	tls         *tls.Config // nil: h2c
+	dialTimeout time.Duration
+
 	rpc     *http.Transport // HTTP/2 only: gRPC and what else needs both directions at once
 	web     *http.Transport // everything else
 	upgrade *http.Transport // HTTP/1.1 only: requests that may switch protocols
@@ -69,7 +72,7 @@ func newUpstream(o UpstreamOptions) (*upstream, error) {
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = 5 * time.Second
 	}
-	up := &upstream{scheme: u.Scheme, host: u.Host, authority: o.Authority}
+	up := &upstream{scheme: u.Scheme, host: u.Host, authority: o.Authority, tls: tlsConfig, dialTimeout: o.DialTimeout}
 	var h1, h2, both http.Protocols
 	h1.SetHTTP1(true)
 	h2.SetHTTP2(true)

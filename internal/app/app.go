@@ -26,6 +26,7 @@ import (
 	"github.com/execgate/execgate/internal/runlog"
 	"github.com/execgate/execgate/policy"
 	"github.com/execgate/execgate/proxy"
+	"github.com/execgate/execgate/proxy/h2"
 	"github.com/execgate/execgate/queue"
 	"github.com/execgate/execgate/schema"
 	"github.com/execgate/execgate/store"
@@ -191,7 +192,15 @@ func (a *App) assemble() error {
 	if err != nil {
 		return err
 	}
-	a.proxyServer = proxy.NewServer(a.proxy, proxy.ServerOptions{TLS: proxyTLS, Logger: a.logger})
+	a.proxyServer, err = proxy.NewServer(a.proxy, proxy.ServerOptions{
+		TLS:           proxyTLS,
+		Logger:        a.logger,
+		Relay:         cfg.Proxy.Engine == "h2",
+		RelayObserver: relayObserver{a.metrics},
+	})
+	if err != nil {
+		return fmt.Errorf("proxy.engine: %w", err)
+	}
 	if err := a.assembleAdmin(); err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -211,6 +220,15 @@ func (a *App) assemble() error {
 	})
 	return nil
 }
+
+// relayObserver tells the metrics what the HTTP/2 engine had to limit.
+type relayObserver struct{ metrics *metrics.Metrics }
+
+// Limited counts a limit that was hit.
+func (o relayObserver) Limited(r h2.Reason) { o.metrics.H2Limited(r.String()) }
+
+// Connections are not counted.
+func (relayObserver) Connections(bool, int) {}
 
 // openStore opens the store and puts the replica before it.
 func (a *App) openStore() error {

@@ -66,7 +66,7 @@ var (
 
 func (c *checker) proxy() {
 	p := c.config.Proxy
-	c.oneOf("proxy.engine", p.Engine, "nethttp")
+	c.oneOf("proxy.engine", p.Engine, "nethttp", "h2")
 	c.serverTLS("proxy.tls", p.TLS)
 	c.positive("proxy.max_message_bytes", p.MaxMessageBytes)
 	for _, m := range slices.Sorted(maps.Keys(p.MethodMaxMessageBytes)) {

@@ -49,7 +49,8 @@ func (t ServerTLS) Enabled() bool { return t.CertFile != "" }
 
 // Proxy is the face to clients.
 type Proxy struct {
-	// Engine is the HTTP server behind Listen; "nethttp" is the only one.
+	// Engine is what serves HTTP/2 behind Listen: "nethttp", or "h2", which
+	// relays calls that match nothing frame by frame (experimental).
 	Engine          string    `key:"engine"`
 	Listen          string    `key:"listen"`
 	TLS             ServerTLS `key:"tls"`

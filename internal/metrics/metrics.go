@@ -33,6 +33,7 @@ type Metrics struct {
 	shadow      *counters[shadowKey]
 	suppressed  prometheus.Counter
 	admin       *counters[adminKey]
+	h2Limited   *counters[string]
 	hooks       hookSeries
 	known       known
 }
@@ -134,6 +135,10 @@ func New(build Build) *Metrics {
 		[]string{"method", "code"},
 		func(k adminKey) []string { return []string{k.method, k.code} })
 
+	m.h2Limited = newCounters(m.registry, "execgate_h2_limited_total",
+		"Limits of the HTTP/2 engine that a client or the upstream hit, by reason.",
+		[]string{"reason"}, func(reason string) []string { return []string{reason} })
+
 	m.hooks = m.newHookSeries()
 
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -187,6 +192,9 @@ func (m *Metrics) TargetCall(target, outcome string, d time.Duration) {
 
 // AsyncDropped counts an asynchronous delivery that was given up.
 func (m *Metrics) AsyncDropped(reason string) { m.dropped.get(reason).Inc() }
+
+// H2Limited counts a limit of the HTTP/2 engine that was hit.
+func (m *Metrics) H2Limited(reason string) { m.h2Limited.get(reason).Inc() }
 
 // DeliverySettled counts an attempt of a durable delivery that ended.
 func (m *Metrics) DeliverySettled(target, outcome string) {

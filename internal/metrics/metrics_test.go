@@ -56,6 +56,7 @@ func TestNamesAndLabels(t *testing.T) {
 	m.TargetCall("audit", "ok", 2*time.Millisecond)
 	m.TargetCall("audit", "timeout", time.Second)
 	m.AsyncDropped("full")
+	m.H2Limited("rapid_reset")
 	m.DeliverySettled("audit", "delivered")
 	m.DeliverySpooled()
 	for i := range 2000 {
@@ -97,6 +98,7 @@ func TestNamesAndLabels(t *testing.T) {
 		`execgate_admin_requests_total{code="OK",method="other"}`:                            "1000",
 		`execgate_async_dropped_total{reason="full"}`:                                        "1",
 		`execgate_async_dropped_total{reason="shutdown"}`:                                    "0",
+		`execgate_h2_limited_total{reason="rapid_reset"}`:                                    "1",
 		`execgate_snapshot_refused`:                                                          "1",
 		`execgate_store_up`:                                                                  "1",
 		`execgate_snapshot_generation`:                                                       "7",

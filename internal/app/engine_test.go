@@ -1,0 +1,50 @@
+package app_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	demopb "github.com/execgate/execgate/gen/execgate/demo/v1"
+	"github.com/execgate/execgate/internal/testkit"
+)
+
+// TestTheRelayEngineServesTheProxyPort: calls that match nothing, calls that match, and HTTP/1.1 on one port.
+func TestTheRelayEngineServesTheProxyPort(t *testing.T) {
+	t.Parallel()
+	api, addr := upstream(t, "127.0.0.1:0")
+	c := configuration(t, addr)
+	c.Proxy.Engine = "h2"
+	g := start(t, c).learned()
+	target := testkit.NewTarget(t, testkit.TargetOptions{})
+	target.Answer(testkit.Answer{Body: veto})
+	g.onRequest(addHumanUser, g.createTarget(interrupting(webhook("guard", target.URL))))
+	if code := g.add("ada"); code != codes.PermissionDenied {
+		t.Errorf("matched: %v", code)
+	}
+	if n := api.Count(addHumanUser); n != 0 {
+		t.Errorf("the upstream was called %d times", n)
+	}
+	text := strings.Repeat("x", 100<<10)
+	res, err := g.streams.Echo(t.Context(), &demopb.EchoRequest{Text: text})
+	if err != nil || res.GetEcho().GetText() != text {
+		t.Errorf("relayed: %v", err)
+	}
+	until(t, "both calls are counted", func() bool {
+		return g.metric(`execgate_requests_total{code="OK",method="/execgate.demo.v1.StreamService/Echo",protocol="grpc"}`) == "1" &&
+			g.metric(`execgate_requests_total{code="PermissionDenied",method="`+addHumanUser+`",protocol="grpc"}`) == "1"
+	})
+	web, err := http.Get("http://" + g.Addresses().Proxy.String() + "/nothing/here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = web.Body.Close()
+	if web.ProtoMajor != 1 {
+		t.Errorf("HTTP/1.1 was answered with %s", web.Proto)
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
