@@ -73,6 +73,7 @@ type App struct {
 	adminServer               *httpServer
 
 	inbound inbound // functions and events
+	polling polling // events of the upstream
 
 	life       atomic.Int32
 	teardown   teardown
@@ -206,6 +207,9 @@ func (a *App) assemble() error {
 	}
 	if err := a.assembleHooks(); err != nil {
 		return err
+	}
+	if err := a.assemblePolling(upstreamTLS); err != nil {
+		return fmt.Errorf("events.poll: %w", err)
 	}
 	a.metrics.Watch(metrics.Sources{
 		StoreUp:         a.replica.Up,
@@ -370,6 +374,15 @@ func newLearner(cfg config.Upstream, upstreamTLS *tls.Config, logger *slog.Logge
 		o.DescriptorSetPath = cfg.Schema.DescriptorSet
 		return schema.NewLearner(o)
 	}
+	var err error
+	if o.Reflection, err = upstreamTarget(cfg, upstreamTLS); err != nil {
+		return nil, err
+	}
+	return schema.NewLearner(o)
+}
+
+// upstreamTarget says how the upstream is reached over gRPC.
+func upstreamTarget(cfg config.Upstream, upstreamTLS *tls.Config) (*schema.Reflection, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, errors.New("upstream.url is not a URL")
@@ -381,7 +394,7 @@ func newLearner(cfg config.Upstream, upstreamTLS *tls.Config, logger *slog.Logge
 	if u.Port() != "" {
 		port = u.Port()
 	}
-	o.Reflection = &schema.Reflection{
+	r := &schema.Reflection{
 		Target: "passthrough:///" + net.JoinHostPort(u.Hostname(), port),
 		DialOptions: []grpc.DialOption{
 			grpc.WithTransportCredentials(security),
@@ -390,9 +403,9 @@ func newLearner(cfg config.Upstream, upstreamTLS *tls.Config, logger *slog.Logge
 		},
 	}
 	if cfg.Authority != "" {
-		o.Reflection.DialOptions = append(o.Reflection.DialOptions, grpc.WithAuthority(cfg.Authority))
+		r.DialOptions = append(r.DialOptions, grpc.WithAuthority(cfg.Authority))
 	}
-	return schema.NewLearner(o)
+	return r, nil
 }
 
 // clientTLS reads the files that secure connections to the upstream.

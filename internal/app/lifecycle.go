@@ -104,6 +104,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.serve(a.adminDoor, a.adminServer)
 	a.serve(a.proxyDoor, a.proxyServer)
 	a.serveHooks()
+	a.polling.start(ctx)
 	a.life.Store(int32(serving))
 	a.logger.Info("serving", "version", a.build.Version,
 		"proxy", a.proxyDoor.address(), "admin", a.adminDoor.address(), "ops", a.ops.address(),
@@ -187,6 +188,7 @@ func (a *App) Stop(ctx context.Context) error {
 	cut := &CutError{}
 	var both sync.WaitGroup
 	a.admin.Close()
+	both.Go(a.polling.stop)
 	both.Go(func() { a.warn("stop the admin API", a.adminServer.Shutdown(ctx)) })
 	both.Go(func() { a.warn("stop the hooks", a.inbound.shutdown(ctx)) })
 	both.Go(func() { cut.Calls = a.proxyServer.Drain(ctx) })

@@ -64,6 +64,7 @@ func Default() *Config {
 			Keep:                    QueueKeep{Delivered: 1000, Dead: 10_000, DeadBytes: 256 << 20, DeadFor: 30 * 24 * time.Hour},
 		},
 		Hooks:    Hooks{FunctionTimeout: 10 * time.Second, MaxBodyBytes: 20 << 20},
+		Events:   Events{Poll: EventPoll{Interval: time.Second, Overlap: 5 * time.Second}},
 		Identity: Identity{Source: "none"},
 	}
 }

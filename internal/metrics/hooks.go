@@ -3,6 +3,8 @@ package metrics
 import (
 	"strconv"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 type (
@@ -15,10 +17,17 @@ type hookSeries struct {
 	calls     *counters[hookKey]
 	durations *histograms
 	events    *counters[eventKey]
+	gaps      prometheus.Counter
 }
 
 func (m *Metrics) newHookSeries() hookSeries {
+	gaps := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "execgate_events_gap_total",
+		Help: "Ranges of time of which polled events may be missing.",
+	})
+	m.registry.MustRegister(gaps)
 	return hookSeries{
+		gaps: gaps,
 		calls: newCounters(m.registry, "execgate_hook_requests_total",
 			"Requests to the hooks listener, by endpoint (functions, events) and HTTP status.",
 			[]string{"endpoint", "code"},
@@ -42,3 +51,6 @@ func (m *Metrics) HookCall(endpoint string, status int, d time.Duration) {
 func (m *Metrics) EventSeen(source, outcome string) {
 	m.hooks.events.get(eventKey{source, outcome}).Inc()
 }
+
+// EventGap counts a range of time of which polled events may be missing.
+func (m *Metrics) EventGap() { m.hooks.gaps.Inc() }
