@@ -87,8 +87,8 @@ func TestTheEngineHandsOverWhatMatches(t *testing.T) {
 	}
 }
 
-// TestDrainWaitsForRelayedCalls: what is in flight finishes, what does not is cut and counted.
-func TestDrainWaitsForRelayedCalls(t *testing.T) {
+// TestDrainCountsRelayedCallsThatItCuts: a relayed call counts as in flight, and when time is up it is cut.
+func TestDrainCountsRelayedCallsThatItCuts(t *testing.T) {
 	t.Parallel()
 	service := &echoService{began: make(chan context.Context, 1)}
 	g := startGatewayServer(t, startGRPC(t, false, service), nil, proxy.ServerOptions{Relay: true})
