@@ -12,6 +12,7 @@ import (
 	"github.com/execgate/execgate/conditions"
 	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/events"
+	"github.com/execgate/execgate/internal/hooks"
 	"github.com/execgate/execgate/internal/runlog"
 	"github.com/execgate/execgate/targetclient"
 )
@@ -36,21 +37,7 @@ func (a *App) testFunction(ctx context.Context, plan *dispatcher.Plan, function 
 // toldProvider returns the answer of the hooks listener to a provider whose
 // function was interrupted.
 func toldProvider(e *dispatcher.InterruptError) string {
-	answer := struct {
-		Status  int    `json:"forwardedStatusCode"`
-		Message string `json:"forwardedErrorMessage"`
-	}{http.StatusBadRequest, "Execution failed"}
-	forwarded := e.Reason == targetclient.ReasonForwarded
-	if forwarded {
-		answer.Status = e.ForwardedStatus
-		if text := http.StatusText(answer.Status); text != "" {
-			answer.Message = text
-		}
-	}
-	if e.Message != "" && (forwarded || e.Reason == targetclient.ReasonPrecondition) {
-		answer.Message = e.Message
-	}
-	text, _ := json.Marshal(answer) // always marshals
+	text, _ := json.Marshal(hooks.Forwarded(e)) // always marshals
 	return string(text)
 }
 

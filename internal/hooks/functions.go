@@ -19,9 +19,9 @@ var functions = map[string]string{
 	"Action.Flow.Type.CustomizeSAMLResponse.Action.TriggerType.PreSAMLResponseCreation": "presamlresponse",
 }
 
-// interruption is how a target, and so the gateway, tells the provider to end what
+// Interruption is how a target, and so the gateway, tells the provider to end what
 // it does.
-type interruption struct {
+type Interruption struct {
 	Status  int    `json:"forwardedStatusCode"`
 	Message string `json:"forwardedErrorMessage"`
 }
@@ -68,13 +68,13 @@ func (h *handler) interrupted(w http.ResponseWriter, function string, err error)
 	}
 	h.o.Logger.Warn("function interrupted", "function", function, "execution", interrupt.Execution,
 		"target", interrupt.Target, "reason", interrupt.Reason.String(), "error", interrupt.Err)
-	reply(w, http.StatusOK, forwarded(interrupt))
+	reply(w, http.StatusOK, Forwarded(interrupt))
 }
 
-// forwarded is what the provider is to forward: what the target wants, or that
+// Forwarded is what the provider is to forward: what the target wants, or that
 // the execution failed.
-func forwarded(e *dispatcher.InterruptError) interruption {
-	answer := interruption{http.StatusBadRequest, "Execution failed"}
+func Forwarded(e *dispatcher.InterruptError) Interruption {
+	answer := Interruption{http.StatusBadRequest, "Execution failed"}
 	if e.Reason == targetclient.ReasonForwarded {
 		answer.Status = e.ForwardedStatus
 		if text := http.StatusText(answer.Status); text != "" {
