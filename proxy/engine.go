@@ -64,8 +64,6 @@ func relayedCode(c *h2.Call) string {
 		return codeNames[codes.Canceled]
 	case c.Status != 0 && c.Status != http.StatusOK:
 		return codeNames[httpToCode(c.Status)]
-	case c.Local: // The upstream reset it.
-		return codeNames[codes.Internal]
 	}
 	return codeNames[codes.Unknown]
 }

@@ -40,8 +40,26 @@ const (
 	outputMethod = "/grpc.testing.TestService/StreamingOutputCall"
 )
 
-// engine chooses what serves HTTP/2 in all of these tests; some run on both anyway.
-var engine = flag.String("engine", "nethttp", "the engine of the gateways: nethttp or h2")
+// engine is what serves HTTP/2 in all of these tests: they run on both, one engine after the other.
+var engine = flag.String("engine", "both", "the engine of the gateways: h2, nethttp or both")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	engines := []string{*engine}
+	if *engine == "both" {
+		engines = []string{"h2", "nethttp"}
+		for _, once := range []string{"test.fuzz", "test.bench", "test.list"} {
+			if f := flag.Lookup(once); f != nil && f.Value.String() != "" {
+				engines = engines[:1]
+			}
+		}
+	}
+	for _, *engine = range engines {
+		if code := m.Run(); code != 0 {
+			os.Exit(code)
+		}
+	}
+}
 
 // testTimeout is how long a test waits for what must happen.
 const testTimeout = 20 * time.Second
@@ -197,6 +215,7 @@ func startGatewayServer(t *testing.T, upstreamURL string, change func(*proxy.Opt
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("engine: %s", *engine) // Only failures show it.
 	if *engine == "h2" {
 		so.Relay = true
 	}

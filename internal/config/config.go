@@ -49,8 +49,8 @@ func (t ServerTLS) Enabled() bool { return t.CertFile != "" }
 
 // Proxy is the face to clients.
 type Proxy struct {
-	// Engine is what serves HTTP/2 behind Listen: "nethttp", or "h2", which
-	// relays calls that match nothing frame by frame (experimental).
+	// Engine is what serves HTTP/2 behind Listen: "h2", which relays calls that
+	// match nothing frame by frame, or "nethttp", the plain stack.
 	Engine          string    `key:"engine"`
 	Listen          string    `key:"listen"`
 	TLS             ServerTLS `key:"tls"`

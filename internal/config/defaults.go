@@ -8,7 +8,7 @@ func Default() *Config {
 		InstanceID: "default",
 		Log:        Log{Level: "info", Format: "json"},
 		Proxy: Proxy{
-			Engine:          "nethttp",
+			Engine:          "h2",
 			Listen:          "127.0.0.1:8080",
 			MaxMessageBytes: 20 << 20,
 			ChainTimeout:    30 * time.Second,

@@ -256,6 +256,7 @@ func (r *headerReader) readResponse() (response, error) {
 		return res, errStatus // RFC 9113 8.6
 	}
 	res.fields = r.fields[1:]
+	own := 0
 	for i := range res.fields {
 		f := &res.fields[i]
 		if err := checkField(f); err != nil {
@@ -270,8 +271,15 @@ func (r *headerReader) readResponse() (response, error) {
 			res.contentLength = n
 		case "grpc-status":
 			res.grpcStatus = f.Value
+		case "proxy-authenticate", "proxy-authorization", "te", "http2-settings": // They are between the upstream and us.
+			own++
+			continue
+		}
+		if own > 0 {
+			res.fields[i-own] = *f
 		}
 	}
+	res.fields = res.fields[:len(res.fields)-own]
 	return res, nil
 }
 

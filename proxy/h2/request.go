@@ -66,20 +66,32 @@ func (c *conn) refuse(id uint32, end bool, status int) {
 	c.unlock(&c.wakes)
 }
 
-// isGRPC reports whether a content type is one of gRPC's (and not of gRPC-Web's).
-func isGRPC(contentType string) bool {
-	const prefix = "application/grpc"
-	if len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
-		return false
+// grpcType is the content type in which a gRPC call is answered by the gateway itself, which is that of the request
+// without parameters; "" if a content type is none of gRPC's (gRPC-Web's are not).
+func grpcType(contentType string) string {
+	const plain = "application/grpc"
+	if contentType == plain {
+		return plain
 	}
-	rest := contentType[len(prefix):]
-	return rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' '
+	if len(contentType) < len(plain) || !strings.EqualFold(contentType[:len(plain)], plain) {
+		return ""
+	}
+	switch rest := contentType[len(plain):]; {
+	case rest == "", rest[0] == ';', rest[0] == ' ', rest[0] == '\t':
+		return plain
+	case rest[0] == '+':
+		if i := strings.IndexAny(contentType, "; \t"); i >= 0 {
+			contentType = contentType[:i]
+		}
+		return strings.ToLower(contentType)
+	}
+	return ""
 }
 
 // relay sends c.head upstream.
 func (c *conn) relay(id uint32, tag any) {
 	h := &c.head
-	k := &call{tag: tag, start: time.Now(), grpc: isGRPC(h.contentType), head: h.method == http.MethodHead}
+	k := &call{tag: tag, start: time.Now(), grpc: grpcType(h.contentType), head: h.method == http.MethodHead}
 	s, t := &k.client, &k.up
 	s.call, t.call, s.peer, t.peer = k, k, t, s
 	s.id = id

@@ -108,10 +108,10 @@ func (c *conn) onResponseTrailers(s *stream, end bool) error {
 
 // failure is why a call cannot be completed.
 type failure struct {
-	reset  http2.ErrCode // what a client is told once the answer has begun, or if reset is all there is to say
-	bare   bool          // the upstream reset the stream: so does the gateway, without an answer
-	status int           // 0: 502
-	text   string
+	reset      http2.ErrCode // what a client is told once the answer has begun, where that is all that can be said
+	grpcStatus string        // "": UNAVAILABLE
+	status     int           // 0: 502
+	text       string
 }
 
 // The words for a caller, as the rest of the gateway has them.
@@ -121,11 +121,17 @@ const (
 	textBroken      = "upstream broke the protocol"
 )
 
-// grpcUnavailable is codes.Unavailable on the wire.
-const grpcUnavailable = "14"
+// Codes of gRPC on the wire.
+const (
+	grpcCanceled          = "1"
+	grpcPermissionDenied  = "7"
+	grpcResourceExhausted = "8"
+	grpcInternal          = "13"
+	grpcUnavailable       = "14"
+)
 
-// fail ends a call that the upstream will not complete: UNAVAILABLE for gRPC, 502 for the rest, a reset if the answer
-// has begun. No lock is held.
+// fail ends a call that the upstream will not complete: a status for gRPC, 502 for the rest, a reset if the answer has
+// begun. No lock is held.
 func (e *Engine) fail(k *call, f failure, w *waker) {
 	s := &k.client
 	c := s.lock()
@@ -143,22 +149,23 @@ func (e *Engine) fail(k *call, f failure, w *waker) {
 		return
 	}
 	k.local = true
+	if f.grpcStatus == "" {
+		f.grpcStatus = grpcUnavailable
+	}
 	switch {
-	case f.bare:
-		c.cancel(s, f.reset)
-	case k.grpc && k.status == 0:
+	case k.grpc != "" && k.status == 0:
 		s.resetAfter = !s.remoteClosed
-		k.status, k.grpcStatus = http.StatusOK, grpcUnavailable
+		k.status, k.grpcStatus = http.StatusOK, f.grpcStatus
 		c.sendStatus(s, http.StatusOK, []Field{
-			{Name: "content-type", Value: "application/grpc"},
-			{Name: "grpc-status", Value: grpcUnavailable},
+			{Name: "content-type", Value: k.grpc},
+			{Name: "grpc-status", Value: f.grpcStatus},
 			{Name: "grpc-message", Value: f.text},
 		}, true)
-	case k.grpc && k.status == http.StatusOK:
+	case k.grpc != "" && k.status == http.StatusOK:
 		s.resetAfter = !s.remoteClosed
-		k.grpcStatus = grpcUnavailable
+		k.grpcStatus = f.grpcStatus
 		c.sendTrailers(s, []Field{
-			{Name: "grpc-status", Value: grpcUnavailable},
+			{Name: "grpc-status", Value: f.grpcStatus},
 			{Name: "grpc-message", Value: f.text},
 		})
 	case k.status == 0:

@@ -66,8 +66,8 @@ type call struct {
 
 	tag   any
 	start time.Time
-	grpc  bool // failures are told as gRPC says
-	head  bool // the method is HEAD: the response has no body, whatever its length says
+	grpc  string // the content type that failures are told in, as gRPC says; "": it is no gRPC call
+	head  bool   // the method is HEAD: the response has no body, whatever its length says
 
 	// Guarded by the lock of client's connection.
 	status        int
@@ -155,6 +155,22 @@ func (l *streamList) remove(s *stream) {
 	}
 	s.prev, s.next = nil, nil
 	l.n--
+}
+
+// resetStatus is the gRPC status for the code of an upstream's reset, as the gRPC protocol over HTTP/2 maps them.
+func resetStatus(code http2.ErrCode) string {
+	switch code {
+	case http2.ErrCodeRefusedStream:
+		return grpcUnavailable
+	case http2.ErrCodeCancel:
+		return grpcCanceled
+	case http2.ErrCodeEnhanceYourCalm:
+		return grpcResourceExhausted
+	case http2.ErrCodeInadequateSecurity:
+		return grpcPermissionDenied
+	default:
+		return grpcInternal
+	}
 }
 
 // resetCodeForClient is what a client is told when the upstream reset a stream with code. Codes that speak of the

@@ -112,11 +112,9 @@ func (c *conn) upstreamReset(s *stream, code http2.ErrCode) {
 	}
 	c.remove(s)
 	c.unlock(&c.wakes)
-	f := failure{bare: true, reset: resetCodeForClient(code)}
-	if code == http2.ErrCodeRefusedStream {
-		f = failure{text: textUnavailable, reset: code}
-	}
-	c.eng.fail(k, f, &c.wakes)
+	c.eng.fail(k, failure{
+		grpcStatus: resetStatus(code), text: "upstream reset the stream: " + code.String(), reset: resetCodeForClient(code),
+	}, &c.wakes)
 }
 
 // upstreamGoAway acts on GOAWAY of the upstream: no new calls, and those above last were not seen.

@@ -60,46 +60,50 @@ func TestWhatTheUpstreamSaysIsWhatTheClientGets(t *testing.T) {
 		}, want: []string{"HEADERS 1 END :status=200 grpc-status=8", "RST 1 NO_ERROR"}},
 		{name: "a reset", say: func(u *rawPeer) {
 			u.must(u.WriteRSTStream(1, http2.ErrCodeCancel))
-		}, want: []string{"RST 1 CANCEL"}},
+		}, want: []string{resetAnswer("1", "CANCEL")}},
 		{name: "a reset that is about our connection", say: func(u *rawPeer) {
 			u.must(u.WriteRSTStream(1, http2.ErrCodeFlowControl))
-		}, want: []string{"RST 1 INTERNAL_ERROR"}},
+		}, want: []string{resetAnswer("13", "FLOW_CONTROL_ERROR")}},
 		{name: "a reset that asks for patience", say: func(u *rawPeer) {
 			u.must(u.WriteRSTStream(1, http2.ErrCodeEnhanceYourCalm))
-		}, want: []string{"RST 1 ENHANCE_YOUR_CALM"}},
+		}, want: []string{resetAnswer("8", "ENHANCE_YOUR_CALM")}},
 		{name: "a reset after the headers", say: func(u *rawPeer) {
 			u.headers(1, false, ":status", "200")
 			u.must(u.WriteRSTStream(1, http2.ErrCodeInternal))
-		}, want: []string{"HEADERS 1 :status=200", "RST 1 INTERNAL_ERROR"}},
+		}, want: []string{"HEADERS 1 :status=200",
+			"HEADERS 1 END grpc-status=13 grpc-message=upstream reset the stream: INTERNAL_ERROR"}},
+		{name: "fields of the upstream's connection", say: func(u *rawPeer) {
+			u.headers(1, true, ":status", "200", "a", "1", "proxy-authenticate", "Basic", "b", "2", "te", "trailers", "c", "3")
+		}, want: []string{"HEADERS 1 END :status=200 a=1 b=2 c=3"}},
 		{name: "no status", say: func(u *rawPeer) { u.headers(1, false, "x", "y") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "a strange status", say: func(u *rawPeer) { u.headers(1, false, ":status", "2000") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "101", say: func(u *rawPeer) { u.headers(1, false, ":status", "101") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "an informational answer that ends", say: func(u *rawPeer) { u.headers(1, true, ":status", "103") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "an upper-case name", say: func(u *rawPeer) { u.headers(1, false, ":status", "200", "X-Y", "z") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "a connection's field", say: func(u *rawPeer) { u.headers(1, false, ":status", "200", "connection", "close") },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "data before headers", say: func(u *rawPeer) { u.must(u.WriteData(1, false, []byte("x"))) },
-			want: []string{unavailableBroken}, back: "RST 1 PROTOCOL_ERROR"},
+			want: []string{answerBroken}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "trailers that do not end", say: func(u *rawPeer) {
 			u.headers(1, false, ":status", "200")
 			u.headers(1, false, "grpc-status", "0")
 		}, want: []string{"HEADERS 1 :status=200",
-			"HEADERS 1 END grpc-status=14 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
+			"HEADERS 1 END grpc-status=13 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "more than the length", say: func(u *rawPeer) {
 			u.headers(1, false, ":status", "200", "content-length", "3")
 			u.must(u.WriteData(1, true, []byte("four")))
 		}, want: []string{"HEADERS 1 :status=200 content-length=3",
-			"HEADERS 1 END grpc-status=14 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
+			"HEADERS 1 END grpc-status=13 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "less than the length", say: func(u *rawPeer) {
 			u.headers(1, false, ":status", "200", "content-length", "5")
 			u.must(u.WriteData(1, true, []byte("four")))
 		}, want: []string{"HEADERS 1 :status=200 content-length=5",
-			"HEADERS 1 END grpc-status=14 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
+			"HEADERS 1 END grpc-status=13 grpc-message=upstream broke the protocol"}, back: "RST 1 PROTOCOL_ERROR"},
 		{name: "data beyond the window", say: func(u *rawPeer) {
 			u.headers(1, false, ":status", "200")
 			for range 5 {
@@ -137,7 +141,33 @@ func TestWhatTheUpstreamSaysIsWhatTheClientGets(t *testing.T) {
 	}
 }
 
-const unavailableBroken = "HEADERS 1 END :status=200 content-type=application/grpc grpc-status=14 grpc-message=upstream broke the protocol"
+const answerBroken = "HEADERS 1 END :status=200 content-type=application/grpc grpc-status=13 grpc-message=upstream broke the protocol"
+
+// resetAnswer is what a gRPC client gets when the upstream resets its call with code.
+func resetAnswer(status, code string) string {
+	return "HEADERS 1 END :status=200 content-type=application/grpc grpc-status=" + status +
+		" grpc-message=upstream reset the stream: " + code
+}
+
+// TestFailuresAreToldInTheSubtypeOfTheRequest: that is what clients expect back.
+func TestFailuresAreToldInTheSubtypeOfTheRequest(t *testing.T) {
+	t.Parallel()
+	for sent, want := range map[string]string{
+		"application/grpc+Proto; charset=utf-8": "application/grpc+proto",
+		"Application/GRPC;a=b":                  "application/grpc",
+	} {
+		u := newRawUpstream(t)
+		client := rawClient(t, newFront(t, u.address(), nil))
+		client.request(1, true, "content-type", sent)
+		up := u.accept()
+		up.expect(forwarded(1, true, "content-type", sent))
+		up.must(up.WriteRSTStream(1, http2.ErrCodeRefusedStream))
+		up.expect(forwarded(3, true, "content-type", sent))
+		up.must(up.WriteRSTStream(3, http2.ErrCodeRefusedStream))
+		client.expect("HEADERS 1 END :status=200 content-type=" + want +
+			" grpc-status=14 grpc-message=upstream reset the stream: REFUSED_STREAM")
+	}
+}
 
 func TestHeadHasNoBodyWhateverItsLength(t *testing.T) {
 	t.Parallel()
@@ -203,7 +233,7 @@ func TestRefusedCallsAreSentAgainOnce(t *testing.T) {
 				}
 				second.must(second.WriteRSTStream(id, http2.ErrCodeRefusedStream))
 			}
-			client.expect(strings.Replace(unavailable, "HEADERS 1", "HEADERS 3", 1))
+			client.expect(strings.Replace(resetAnswer("14", "REFUSED_STREAM"), "HEADERS 1", "HEADERS 3", 1))
 		})
 	}
 }
@@ -222,7 +252,7 @@ func TestCallsThatWereTooLongToKeepAreNotSentAgain(t *testing.T) {
 		up.expect("DATA 1 (16384)")
 	}
 	up.must(up.WriteRSTStream(1, http2.ErrCodeRefusedStream))
-	client.expect(unavailable, "RST 1 NO_ERROR")
+	client.expect(resetAnswer("14", "REFUSED_STREAM"), "RST 1 NO_ERROR")
 }
 
 func TestConnectionThatDiesBeforeAnythingWasWritten(t *testing.T) {
