@@ -1,22 +1,36 @@
 package app_test
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 
 	demopb "github.com/execgate/execgate/gen/execgate/demo/v1"
 	"github.com/execgate/execgate/internal/testkit"
 )
 
-// TestTheRelayEngineServesTheProxyPort: calls that match nothing, calls that match, and HTTP/1.1 on one port.
-func TestTheRelayEngineServesTheProxyPort(t *testing.T) {
+// TestBothEnginesServeTheProxyPort: calls that match nothing, calls that match, and HTTP/1.1 on one port.
+func TestBothEnginesServeTheProxyPort(t *testing.T) {
 	t.Parallel()
+	for _, engine := range []string{"h2", "nethttp"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			testEngine(t, engine)
+		})
+	}
+}
+
+func testEngine(t *testing.T, engine string) {
+	t.Helper()
 	api, addr := upstream(t, "127.0.0.1:0")
 	c := configuration(t, addr)
-	c.Proxy.Engine = "h2"
+	c.Proxy.Engine = engine
 	g := start(t, c).learned()
 	target := testkit.NewTarget(t, testkit.TargetOptions{})
 	target.Answer(testkit.Answer{Body: veto})
@@ -47,4 +61,28 @@ func TestTheRelayEngineServesTheProxyPort(t *testing.T) {
 	if err := g.Stop(t.Context()); err != nil {
 		t.Errorf("stop: %v", err)
 	}
+}
+
+// TestLimitsAreCounted: what the engine limits is in the metrics of the gateway.
+func TestLimitsAreCounted(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	g := start(t, configuration(t, addr))
+	conn, err := net.Dial("tcp", g.Addresses().Proxy.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	for range 1000 {
+		if framer.WriteSettings() != nil {
+			break
+		}
+	}
+	_, _ = io.Copy(io.Discard, conn) // until the gateway ends it
+	until(t, "the flood is counted", func() bool { return g.metric(`execgate_h2_limited_total{reason="settings_flood"}`) == "1" })
 }
