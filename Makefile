@@ -66,7 +66,7 @@ checkgenerate: buf-tools ## prove that both are what proto/ says
 
 .PHONY: crash
 crash: ## kill -9 gateways and Redis in the middle of 100,000 deliveries
-	EXECGATE_QUEUE_CRASH_DELIVERIES=100000 go test ./queue -run TestCrash -count 1 -v -timeout 20m
+	EXECGATE_CRASH_DELIVERIES=100000 go test ./queue ./test/deliveries -p 1 -run TestCrash -count 1 -v -timeout 30m
 
 .PHONY: golden
 golden: ## write the golden files of the tests anew

@@ -30,7 +30,7 @@ const (
 	// as the JSON in it says, until it is killed or its input ends.
 	childEnv = "EXECGATE_QUEUE_TEST_CHILD"
 	// crashSizeEnv is how many deliveries the crash tests make.
-	crashSizeEnv = "EXECGATE_QUEUE_CRASH_DELIVERIES"
+	crashSizeEnv = "EXECGATE_CRASH_DELIVERIES"
 
 	crashTargets     = 4
 	crashConcurrency = 16
