@@ -12,6 +12,7 @@ import (
 
 	"github.com/execgate/execgate/conditions"
 	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/queue"
 )
 
 // Rule makes an event of every successful call of a method, for upstreams that
@@ -70,7 +71,7 @@ func (d *Deriver) Dispatch(ctx context.Context, inv *dispatcher.Invocation) (dis
 				err = d.sink.Accept(ctx, "derive", e)
 			}
 			if err != nil {
-				d.logger.Error("event of a call is lost", "method", inv.FullMethod, "event_type", rule.EventType)
+				d.logger.Error("event of a call is lost", "method", inv.FullMethod, "event_type", rule.EventType, "reason", lossOf(err))
 			}
 		}
 	}
@@ -78,6 +79,18 @@ func (d *Deriver) Dispatch(ctx context.Context, inv *dispatcher.Invocation) (dis
 		return dispatcher.Outcome{}, nil
 	}
 	return d.next.Dispatch(ctx, inv)
+}
+
+// lossOf names the reason for which an event is lost.
+func lossOf(err error) string {
+	switch {
+	case errors.Is(err, errNoMessages), AsFormatError(err) != nil:
+		return "unreadable"
+	case errors.Is(err, ErrNotLoaded):
+		return "not_loaded"
+	default:
+		return queue.DropReason(err)
+	}
 }
 
 var errNoMessages = errors.New("the messages have no JSON form")

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/execgate/execgate/schema"
 )
@@ -121,7 +123,7 @@ func (a *eventAPI) aggregateTypes(ctx context.Context) ([]string, error) {
 		Types []typeOfWire `json:"aggregateTypes"`
 	}
 	err := a.call(ctx, listAggregateTypes, struct{}{}, &response)
-	if err != nil && !errors.Is(err, errNoMethod) {
+	if err != nil && !errors.Is(err, errNoMethod) && status.Code(err) != codes.Unimplemented {
 		return nil, err
 	}
 	var types []string
@@ -131,14 +133,28 @@ func (a *eventAPI) aggregateTypes(ctx context.Context) ([]string, error) {
 	return types, nil
 }
 
+// ready says whether the schema has the API.
+func (a *eventAPI) ready() error {
+	_, err := a.method(listEvents)
+	return err
+}
+
+func (a *eventAPI) method(name string) (*schema.Method, error) {
+	s := a.schema()
+	if s == nil {
+		return nil, errNoSchema
+	}
+	if method := s.Method(name); method != nil {
+		return method, nil
+	}
+	return nil, errNoMethod
+}
+
 // call sends JSON and reads JSON, which the schema turns into the messages.
 func (a *eventAPI) call(ctx context.Context, name string, request, response any) error {
-	var method *schema.Method
-	if s := a.schema(); s != nil {
-		method = s.Method(name)
-	}
-	if method == nil {
-		return errNoMethod
+	method, err := a.method(name)
+	if err != nil {
+		return err
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -157,7 +173,7 @@ func (a *eventAPI) call(ctx context.Context, name string, request, response any)
 	if a.token != nil {
 		token, err := a.token()
 		if err != nil {
-			return fmt.Errorf("read the token: %w", err)
+			return fmt.Errorf("%w: %w", errToken, err)
 		}
 		if token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)

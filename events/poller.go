@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/execgate/execgate/schema"
 )
@@ -22,10 +21,8 @@ const (
 	defaultOverlap  = 5 * time.Second
 	longestWait     = 30 * time.Second
 	saveEvery       = 100 // events between two looks at the lease
+	followEvery     = 5   // looks at the lease of another between two at its position
 )
-
-// errNoMethod says that the upstream has no event API, or that nobody knows yet.
-var errNoMethod = errors.New("the upstream's schema has no " + listEvents)
 
 // PollerOptions configure a [Poller]. Conn, Schema, Sink and Cursor are required.
 type PollerOptions struct {
@@ -39,26 +36,37 @@ type PollerOptions struct {
 	Sink *Sink
 	// Cursor keeps how far the events are read.
 	Cursor Cursor
+	// Copy keeps the position as this gateway knows it, for when Cursor has lost
+	// it. Nil: it is only known as long as the process lives.
+	Copy *FileCursor
 	// InstanceID is told to targets.
 	InstanceID string
 	// Interval is the pause between two looks, 0 is 1 s. Overlap is how far each
 	// looks back, 0 is 5 s.
 	Interval, Overlap time.Duration
+	// MaxAge is how old an event may be to be told. 0: as old as it likes.
+	MaxAge time.Duration
 	// OnGap is told of every range of time of which events may be missing. Nil:
 	// nobody is.
 	OnGap func()
+	// OnPoll is told how every look ended: [PollOK] and so on. Nil: nobody is.
+	OnPoll func(outcome string)
 	// Logger: nil is slog.Default().
 	Logger *slog.Logger
 }
 
 // Poller reads the events of an upstream that has ZITADEL's event API and hands
 // them to a sink, in the order of the upstream. An event that the sink does not
-// take is tried again, and no later one is handed over before it.
+// take is tried again, and no later one is handed over before it; one that can
+// never be taken is logged and left out.
 type Poller struct {
 	o   PollerOptions
 	api eventAPI
 
 	position *Position // as the cursor has it; nil: not read
+	known    *Position // the last that was seen, here or of another gateway
+	copied   time.Time // the time of the position in the copy
+	standby  int       // looks since another gateway's position was read
 	told     string    // the failure that was logged last
 }
 
@@ -73,6 +81,9 @@ func NewPoller(o PollerOptions) *Poller {
 	if o.OnGap == nil {
 		o.OnGap = func() {}
 	}
+	if o.OnPoll == nil {
+		o.OnPoll = func(string) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -82,27 +93,19 @@ func NewPoller(o PollerOptions) *Poller {
 // Run polls until ctx ends. It waits for an upstream that is away or has no
 // event API, and while another gateway polls.
 func (p *Poller) Run(ctx context.Context) {
+	if p.o.Copy != nil {
+		var err error
+		if p.known, err = p.o.Copy.Load(ctx); err != nil {
+			p.o.Logger.Warn("the copy of the position in the events cannot be used", "error", err)
+		}
+	}
 	pause := p.o.Interval
 	for ctx.Err() == nil {
 		err := p.poll(ctx)
-		switch {
-		case ctx.Err() != nil:
-		case err == nil, errors.Is(err, ErrNotHolder):
-			if p.told != "" {
-				p.o.Logger.Info("events are polled again")
-			}
-			p.told, pause = "", p.o.Interval
-		default:
-			// Statuses of the upstream may quote what they were given.
-			text := err.Error()
-			if s, ok := status.FromError(err); ok {
-				text = "the upstream answered " + s.Code().String()
-			}
-			if text != p.told {
-				p.o.Logger.Warn("events cannot be polled, it is tried again", "error", text)
-			}
-			p.told, pause = text, min(pause*2, max(longestWait, p.o.Interval))
+		if ctx.Err() != nil {
+			break
 		}
+		pause = p.judge(ctx, err, pause)
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
@@ -113,22 +116,51 @@ func (p *Poller) Run(ctx context.Context) {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	p.o.Cursor.Release(release)
+	p.copy(release)
+}
+
+// judge tells how a look ended, each failure once, and returns how long to wait
+// after such a pause.
+func (p *Poller) judge(ctx context.Context, err error, pause time.Duration) time.Duration {
+	f := failureOf(err)
+	defer p.o.OnPoll(f.outcome)
+	if f.outcome == PollOK || f.outcome == PollStandby {
+		if p.told != "" {
+			p.o.Logger.Info("events are polled again")
+		}
+		p.told = ""
+		return p.o.Interval
+	}
+	if f.outcome != p.told {
+		p.o.Logger.Log(ctx, f.level, f.text, "reason", f.outcome, "error", f.err) //nolint:sloglint // one of a closed set
+	}
+	p.told = f.outcome
+	if f.outcome == PollWaiting {
+		return p.o.Interval
+	}
+	if f.ofUpstream {
+		p.o.Cursor.Release(ctx) // another gateway may reach it
+		p.position = nil
+	}
+	return min(pause*2, max(longestWait, p.o.Interval))
 }
 
 // poll reads everything that is new.
-func (p *Poller) poll(ctx context.Context) (err error) {
+func (p *Poller) poll(ctx context.Context) error {
+	if err := p.api.ready(); err != nil {
+		return err
+	}
 	fresh, err := p.o.Cursor.Acquire(ctx)
 	if err != nil {
 		p.position = nil
-		return err
+		if errors.Is(err, ErrNotHolder) {
+			p.follow(ctx)
+		}
+		return ofCursor(err)
 	}
 	if fresh || p.position == nil {
-		stored, err := p.o.Cursor.Load(ctx)
-		if err != nil {
-			return err
-		}
-		if stored != nil { // else Redis was emptied, and what is known here still holds
-			p.position = stored
+		if err := p.load(ctx); err != nil {
+			return ofCursor(err)
 		}
 	}
 	if p.position == nil {
@@ -176,6 +208,50 @@ func (p *Poller) poll(ctx context.Context) (err error) {
 	}
 }
 
+// load takes the position that is kept. If there is none though one was known,
+// Redis was emptied: that one is kept anew, so that nothing is skipped.
+func (p *Poller) load(ctx context.Context) error {
+	stored, err := p.o.Cursor.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if stored == nil && p.known != nil {
+		if err := p.o.Cursor.Save(ctx, p.known); err != nil {
+			return err
+		}
+		stored = p.known
+		p.o.Logger.Warn("the position in the events was lost, this gateway's own is taken", "at", stored.At)
+	}
+	if stored != nil {
+		p.position, p.known = stored, stored
+	}
+	return nil
+}
+
+// follow looks, now and then, how far the gateway is that polls.
+func (p *Poller) follow(ctx context.Context) {
+	if p.standby--; p.standby >= 0 {
+		return
+	}
+	p.standby = followEvery
+	if stored, err := p.o.Cursor.Load(ctx); err == nil && stored != nil {
+		p.known = stored
+		p.copy(ctx)
+	}
+}
+
+// copy keeps a copy of what is known of the position. That it cannot is no reason
+// to stop.
+func (p *Poller) copy(ctx context.Context) {
+	if p.o.Copy == nil || p.known == nil || p.known.At.Equal(p.copied) {
+		return
+	}
+	if err := p.o.Copy.Save(ctx, p.known); err != nil {
+		p.o.Logger.Warn("no copy of the position in the events can be kept", "error", err)
+	}
+	p.copied = p.known.At
+}
+
 // list asks for events while this gateway is the one that polls.
 func (p *Poller) list(ctx context.Context, q query) ([]listed, error) {
 	fresh, err := p.o.Cursor.Acquire(ctx)
@@ -184,7 +260,7 @@ func (p *Poller) list(ctx context.Context, q query) ([]listed, error) {
 	}
 	if err != nil {
 		p.position = nil
-		return nil, err
+		return nil, ofCursor(err)
 	}
 	return p.api.list(ctx, q)
 }
@@ -200,9 +276,11 @@ func (p *Poller) begin(ctx context.Context) error {
 		position.Start, position.At = newest[0].at, newest[0].at
 	}
 	if err := p.o.Cursor.Save(ctx, position); err != nil {
-		return err
+		return ofCursor(err)
 	}
-	p.position = position
+	p.position, p.known = position, position
+	p.copy(ctx)
+	p.o.Logger.Info("events are polled from now on: no position is kept", "at", position.At)
 	return nil
 }
 
@@ -216,21 +294,21 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 		p.position.forget(p.o.Overlap)
 		if err := p.o.Cursor.Save(ctx, p.position); err != nil {
 			p.position = nil // whoever has the lease knows better
-			return err
+			return ofCursor(err)
 		}
 		unsaved = 0
 		return nil
 	}
+	old := page[:0:0]
+	defer func() { p.skipped(old) }()
 	for _, l := range page {
 		key := l.key()
 		if _, ok := p.position.Seen[key]; ok {
 			continue
 		}
-		l.event.InstanceID = p.o.InstanceID
-		err := p.o.Sink.Accept(ctx, "poll", &l.event)
-		if format := (*FormatError)(nil); errors.As(err, &format) {
-			p.o.Logger.Error("a polled event cannot be told", "event_type", l.event.Type, "error", err)
-		} else if err != nil {
+		if p.o.MaxAge > 0 && time.Since(l.at) > p.o.MaxAge {
+			old = append(old, l)
+		} else if err := p.accept(ctx, l); err != nil {
 			return errors.Join(err, save())
 		}
 		p.position.Seen[key] = l.at
@@ -243,7 +321,35 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 			}
 		}
 	}
-	return save()
+	if err := save(); err != nil {
+		return err
+	}
+	p.copy(ctx)
+	return nil
+}
+
+// accept hands an event over. An error says that it may be taken later.
+func (p *Poller) accept(ctx context.Context, l listed) error {
+	l.event.InstanceID = p.o.InstanceID
+	err := p.o.Sink.Accept(ctx, "poll", &l.event)
+	if err != nil && Permanent(err) {
+		p.o.Logger.Error("a polled event cannot be told", "event_type", l.event.Type, "aggregate_type", l.event.AggregateType,
+			"sequence", l.event.Sequence, "created_at", l.event.CreatedAt, "error", err)
+		return nil
+	}
+	return ofSink(err)
+}
+
+// skipped tells of events that are too old to be told.
+func (p *Poller) skipped(old []listed) {
+	if len(old) == 0 {
+		return
+	}
+	for range old {
+		p.o.Sink.o.Observer("poll", TooOld)
+	}
+	p.o.Logger.Warn("events are too old to be told", "count", len(old), "from", old[0].at.Format(time.RFC3339Nano),
+		"to", old[len(old)-1].at.Format(time.RFC3339Nano))
 }
 
 // instant reads the events of one time that do not fit on one page.

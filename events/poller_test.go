@@ -38,12 +38,20 @@ type told struct {
 	ids    []string
 	bodies []string
 	full   atomic.Bool
+	refuse atomic.Value // the error by which one aggregate is refused, map[string]error
+	before atomic.Value // called with the aggregate, func(string)
 	more   chan struct{}
 }
 
 func (q *told) Enqueue(_ context.Context, d queue.Delivery) error {
 	if q.full.Load() {
 		return queue.ErrFull
+	}
+	if err := q.refuse.Load(); err != nil && err.(map[string]error)[d.AggregateID] != nil {
+		return err.(map[string]error)[d.AggregateID]
+	}
+	if before := q.before.Load(); before != nil {
+		before.(func(string))(d.AggregateID)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -116,7 +124,7 @@ func (b *bench) looked() {
 }
 
 // poll polls until the test ends or stop is called.
-func (b *bench) poll(cursor events.Cursor) (stop func()) {
+func (b *bench) poll(cursor events.Cursor, change ...func(*events.PollerOptions)) (stop func()) {
 	b.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+b.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -128,11 +136,15 @@ func (b *bench) poll(cursor events.Cursor) (stop func()) {
 	}
 	snapshot, _ := dispatcher.NewSnapshot(1, []conditions.Execution{{Condition: conditions.Condition{Kind: conditions.Event, Level: conditions.All}, Targets: []string{"1"}}},
 		[]*targetclient.Target{{ID: "1", Name: "t", URL: "http://127.0.0.1:1/", Kind: targetclient.KindAsync, Timeout: time.Second}}, dispatcher.SnapshotOptions{})
-	p := events.NewPoller(events.PollerOptions{
+	o := events.PollerOptions{
 		Conn: conn, Schema: func() *schema.Schema { return s }, Token: func() (string, error) { return "secret", nil },
-		Sink:   events.NewSink(events.SinkOptions{Snapshot: func() *dispatcher.Snapshot { return snapshot }, Queue: b.told, Logger: testkit.Logger(b.t)}),
+		Sink:   events.NewSink(events.SinkOptions{Snapshot: func() *dispatcher.Snapshot { return snapshot }, Queue: b.told}),
 		Cursor: cursor, Interval: 20 * time.Millisecond, OnGap: func() { b.gaps.Add(1) }, Logger: testkit.Logger(b.t),
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	p := events.NewPoller(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { p.Run(ctx) })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/execgate/execgate/dispatcher"
@@ -20,6 +19,7 @@ const (
 	Queued    = "queued"    // safely in the queue
 	Unmatched = "unmatched" // no execution wants it
 	Failed    = "failed"    // the queue did not take it
+	TooOld    = "too_old"   // polled later than events.poll.max_age
 )
 
 // SinkOptions configure a [Sink]. Snapshot and Queue are required.
@@ -30,10 +30,8 @@ type SinkOptions struct {
 	// Queue keeps what is to be delivered.
 	Queue dispatcher.Queue
 	// Observer is told the source and the outcome of every event: Queued,
-	// Unmatched or Failed. Nil: nobody is.
+	// Unmatched, Failed or TooOld. Nil: nobody is.
 	Observer func(source, outcome string)
-	// Logger gets what the queue does not take. Nil: slog.Default().
-	Logger *slog.Logger
 }
 
 // Sink puts events into the queue. It is safe for concurrent use.
@@ -43,9 +41,6 @@ type Sink struct{ o SinkOptions }
 func NewSink(o SinkOptions) *Sink {
 	if o.Observer == nil {
 		o.Observer = func(string, string) {}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
 	}
 	return &Sink{o: o}
 }
@@ -76,9 +71,12 @@ func (s *Sink) Accept(ctx context.Context, source string, e *Event) error {
 	})
 	if err != nil {
 		s.o.Observer(source, Failed)
-		s.o.Logger.Error("event not queued", "execution", plan.Execution, "event_type", e.Type, "reason", queue.DropReason(err))
 		return fmt.Errorf("queue the event: %w", err)
 	}
 	s.o.Observer(source, Queued)
 	return nil
 }
+
+// Permanent says of an error of Accept that the event would not be taken the next
+// time either.
+func Permanent(err error) bool { return AsFormatError(err) != nil || errors.Is(err, queue.ErrTooLarge) }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -32,10 +33,19 @@ func (q *Durable) attempt(l *Lease) {
 		q.ended(settings.Target.Name, DeadDamaged)
 		return
 	}
-	target := settings.Target
+	target, schedule := settings.Target, settings.Schedule.Or(q.o.Schedule)
 	began := l.clock()
-	res, err := q.o.Caller.Do(q.calls, targetclient.Call{Target: target, Body: r.Body, ID: r.ID, Attempt: r.Attempts + 1})
-	j := judge(r, settings.Schedule.Or(q.o.Schedule), l.clock().Sub(r.Since), res, err)
+	if r.Kind == KindEvent && q.o.EventMaxAge > 0 {
+		if began.Sub(r.Since) > q.o.EventMaxAge {
+			q.expire(l, target)
+			return
+		}
+		schedule.MaxAge = min(schedule.MaxAge, q.o.EventMaxAge)
+	}
+	ctx, cancel := q.budget(r)
+	res, err := q.o.Caller.Do(ctx, targetclient.Call{Target: target, Body: r.Body, ID: r.ID, Attempt: r.Attempts + 1})
+	cancel()
+	j := judge(r, schedule, l.clock().Sub(r.Since), res, err)
 	if q.o.Observer != nil {
 		q.o.Observer.TargetCall(target.Name, j.outcome, res.Duration)
 	}
@@ -45,6 +55,7 @@ func (q *Durable) attempt(l *Lease) {
 			a.Detail = err.Error()
 		}
 		r.note(a)
+		r.Spent += l.clock().Sub(began)
 	}
 	r.Reason = j.dead
 	if j.stop && len(r.Then) > 0 {
@@ -63,6 +74,29 @@ func (q *Durable) attempt(l *Lease) {
 	if j.gone && q.o.OnGone != nil {
 		q.o.OnGone(q.calls, target.ID)
 	}
+}
+
+// budget bounds a call by what the targets of the event that were told before
+// have left of the time for all of them. A repetition, and a target for which
+// nothing is left, has it whole.
+func (q *Durable) budget(r *Record) (context.Context, context.CancelFunc) {
+	if r.Kind != KindEvent || q.o.EventTimeout <= 0 {
+		return q.calls, func() {}
+	}
+	if r.Attempts > 0 || r.Spent >= q.o.EventTimeout {
+		r.Spent = 0
+	}
+	return context.WithTimeoutCause(q.calls, q.o.EventTimeout-r.Spent, targetclient.ErrChainTimeout)
+}
+
+// expire makes a dead letter of the delivery of an event that is too old to be
+// told. It keeps its later targets, for a replay.
+func (q *Durable) expire(l *Lease, target *targetclient.Target) {
+	r := l.Record
+	r.Reason = DeadAge
+	q.o.Logger.Error("delivery is a dead letter", "delivery", r.ID, "execution", r.Execution, "target", target.Name, "reason", r.Reason)
+	q.settle(l, Verdict{Action: Dead})
+	q.ended(target.Name, DeadAge)
 }
 
 // bury makes a dead letter of a delivery whose target is deleted.

@@ -100,6 +100,13 @@ type DurableOptions struct {
 	// Poll is how often the backend is asked for what others put there. Default
 	// 200ms.
 	Poll time.Duration
+	// EventTimeout bounds the calls of the targets of one event that follow each
+	// other; a target that is left none of it gets it whole, as each repetition
+	// does. 0: only the targets' own timeouts do.
+	EventTimeout time.Duration
+	// EventMaxAge is when deliveries of events are given up at the latest, also
+	// when none of their attempts was made. 0: only the schedule says.
+	EventMaxAge time.Duration
 	// WorkOff makes Stop deliver what is due by then, within its time, before it
 	// leases no more: for a backend that no other gateway reads.
 	WorkOff bool

@@ -96,6 +96,9 @@ type Record struct {
 	// delivered, or its first attempt failed without Interrupt.
 	Then []Step
 
+	// Spent is how much of [DurableOptions.EventTimeout] the targets before took.
+	Spent time.Duration
+
 	// Body is the payload. Nil in a listing, and once it is delivered.
 	Body []byte
 	// Size is the length of the payload.
@@ -170,7 +173,7 @@ func (r *Record) follow() *Record {
 	step := r.Then[0]
 	return &Record{
 		ID: step.ID, Target: step.Target, Kind: r.Kind, Execution: r.Execution, OrderKey: step.OrderKey,
-		Interrupt: step.Interrupt, Then: r.Then[1:], Body: r.Body, Size: len(r.Body), accepted: true,
+		Interrupt: step.Interrupt, Then: r.Then[1:], Spent: r.Spent, Body: r.Body, Size: len(r.Body), accepted: true,
 	}
 }
 
@@ -186,6 +189,7 @@ type head struct {
 	Sequence  uint64    `json:"os,omitempty"`
 	Interrupt bool      `json:"x,omitempty"`
 	Then      []Step    `json:"th,omitempty"`
+	Spent     int64     `json:"sp,omitempty"` // milliseconds
 	Size      int       `json:"z"`
 	Attempts  int       `json:"n,omitempty"`
 	Replayed  int       `json:"np,omitempty"`
@@ -233,7 +237,7 @@ func fromMillis(ms int64) time.Time {
 func encodeHead(r *Record) []byte {
 	h := head{
 		ID: r.ID, Target: r.Target, Kind: r.Kind, Execution: r.Execution, OrderKey: r.OrderKey, Sequence: r.sequence,
-		Interrupt: r.Interrupt, Then: r.Then, Size: r.Size, Attempts: r.Attempts, Replayed: r.Replayed,
+		Interrupt: r.Interrupt, Then: r.Then, Spent: r.Spent.Milliseconds(), Size: r.Size, Attempts: r.Attempts, Replayed: r.Replayed,
 		Next: millis(r.Next), Ended: millis(r.Ended), Reason: r.Reason, History: r.History,
 	}
 	if !r.Since.Equal(r.Created) {
@@ -266,7 +270,7 @@ func decodeHead(stored []byte) (*Record, error) {
 	}
 	r := &Record{
 		ID: h.ID, Target: h.Target, Kind: h.Kind, Execution: h.Execution, Created: fromMillis(created),
-		OrderKey: h.OrderKey, Interrupt: h.Interrupt, Then: h.Then, Size: h.Size,
+		OrderKey: h.OrderKey, Interrupt: h.Interrupt, Then: h.Then, Spent: time.Duration(h.Spent) * time.Millisecond, Size: h.Size,
 		Attempts: h.Attempts, Replayed: h.Replayed, Since: fromMillis(h.Since), Next: fromMillis(h.Next),
 		Ended: fromMillis(h.Ended), Reason: h.Reason, History: h.History, sequence: h.Sequence,
 	}

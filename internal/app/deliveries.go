@@ -82,7 +82,9 @@ func (a *App) openQueue() error {
 		Observer:    a.metrics,
 		Logger:      a.logger,
 		// Gateways on one Redis take over from each other; an embedded queue would wait for the next start.
-		WorkOff: driver == "embedded",
+		WorkOff:      driver == "embedded",
+		EventTimeout: a.config.Events.JobTimeout,
+		EventMaxAge:  a.config.Events.JobTTL,
 	})
 	if err != nil {
 		return err

@@ -100,7 +100,6 @@ func (a *App) newSink() *events.Sink {
 		Snapshot: a.configurator.snapshot,
 		Queue:    a.queue,
 		Observer: a.metrics.EventSeen,
-		Logger:   a.logger,
 	})
 }
 

@@ -55,6 +55,7 @@ func (a *App) assemblePolling(upstreamTLS *tls.Config) error {
 		return fmt.Errorf("reach the upstream: %w", err)
 	}
 	a.teardown.add(func(context.Context) { a.warn("close the connection for events", conn.Close()) })
+	var kept *events.FileCursor
 	var cursor events.Cursor = events.FileCursor{Path: a.config.PollPath()}
 	if a.config.Store.Driver == "redis" {
 		client, err := store.NewRedisClient(a.redisOptions())
@@ -65,6 +66,7 @@ func (a *App) assemblePolling(upstreamTLS *tls.Config) error {
 		cursor = events.NewRedisCursor(client, events.RedisCursorOptions{
 			KeyPrefix: a.config.Store.Redis.KeyPrefix, Instance: a.config.InstanceID,
 		})
+		kept = &events.FileCursor{Path: a.config.PollCopyPath()}
 	}
 	a.polling.poller = events.NewPoller(events.PollerOptions{
 		Conn:       conn,
@@ -72,10 +74,13 @@ func (a *App) assemblePolling(upstreamTLS *tls.Config) error {
 		Token:      func() (string, error) { return tokenIn(cfg.TokenFile) },
 		Sink:       a.newSink(),
 		Cursor:     cursor,
+		Copy:       kept,
 		InstanceID: a.config.InstanceID,
 		Interval:   cfg.Interval,
 		Overlap:    cfg.Overlap,
+		MaxAge:     cfg.MaxAge,
 		OnGap:      a.metrics.EventGap,
+		OnPoll:     a.metrics.EventPoll,
 		Logger:     a.logger,
 	})
 	return nil

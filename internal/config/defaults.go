@@ -63,8 +63,11 @@ func Default() *Config {
 			Spool:                   QueueSpool{MaxBytes: 256 << 20},
 			Keep:                    QueueKeep{Delivered: 1000, Dead: 10_000, DeadBytes: 256 << 20, DeadFor: 30 * 24 * time.Hour},
 		},
-		Hooks:    Hooks{FunctionTimeout: 10 * time.Second, MaxBodyBytes: 20 << 20},
-		Events:   Events{Poll: EventPoll{Interval: time.Second, Overlap: 5 * time.Second}},
+		Hooks: Hooks{FunctionTimeout: 10 * time.Second, MaxBodyBytes: 20 << 20},
+		Events: Events{
+			Poll:       EventPoll{Interval: time.Second, Overlap: 5 * time.Second, MaxAge: 72 * time.Hour},
+			JobTimeout: 10 * time.Second,
+		},
 		Identity: Identity{Source: "none"},
 	}
 }

@@ -22,7 +22,11 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request, body []byte) {
 		case events.AsFormatError(err) != nil:
 			fault(w, http.StatusBadRequest, events.AsFormatError(err).Error())
 			return
-		default: // the sink has logged it
+		case events.Permanent(err):
+			fault(w, http.StatusRequestEntityTooLarge, "the event is too large for the queue")
+			return
+		default:
+			h.o.Logger.Error("event not queued", "event_type", list[i].Type, "error", err)
 			w.Header().Set("Retry-After", "1")
 			fault(w, http.StatusServiceUnavailable, "the event could not be queued")
 			return

@@ -49,7 +49,7 @@ func snapshot(t *testing.T) *dispatcher.Snapshot {
 func serve(t *testing.T, o hooks.Options, q *kept) func(path, body string, headers ...string) (int, string) {
 	t.Helper()
 	o.Logger = testkit.Logger(t)
-	o.Sink = events.NewSink(events.SinkOptions{Snapshot: o.Snapshot, Queue: q, Logger: o.Logger})
+	o.Sink = events.NewSink(events.SinkOptions{Snapshot: o.Snapshot, Queue: q})
 	server := httptest.NewServer(hooks.New(o))
 	t.Cleanup(server.Close)
 	return func(path, body string, headers ...string) (int, string) {

@@ -18,6 +18,7 @@ type hookSeries struct {
 	durations *histograms
 	events    *counters[eventKey]
 	gaps      prometheus.Counter
+	polls     *counters[string]
 }
 
 func (m *Metrics) newHookSeries() hookSeries {
@@ -35,9 +36,12 @@ func (m *Metrics) newHookSeries() hookSeries {
 		durations: &histograms{vec: histogramVec(m.registry, "execgate_hook_request_duration_seconds",
 			"Time that requests to the hooks listener took, by endpoint.", callBuckets, "endpoint")},
 		events: newCounters(m.registry, "execgate_events_total",
-			"Events, by where they come from and by outcome: queued (repetitions too), unmatched, failed.",
+			"Events, by where they come from and by outcome: queued (repetitions too), unmatched, failed, too_old.",
 			[]string{"source", "outcome"},
 			func(k eventKey) []string { return []string{k.source, k.outcome} }),
+		polls: newCounters(m.registry, "execgate_events_polls_total",
+			"Looks at the events of the upstream, by outcome: ok, standby (another gateway polls), waiting, or why it failed.",
+			[]string{"outcome"}, func(outcome string) []string { return []string{outcome} }),
 	}
 }
 
@@ -54,3 +58,6 @@ func (m *Metrics) EventSeen(source, outcome string) {
 
 // EventGap counts a range of time of which polled events may be missing.
 func (m *Metrics) EventGap() { m.hooks.gaps.Inc() }
+
+// EventPoll counts a look at the events of the upstream.
+func (m *Metrics) EventPoll(outcome string) { m.hooks.polls.get(outcome).Inc() }
