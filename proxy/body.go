@@ -5,7 +5,33 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/execgate/execgate/proxy/h2"
 )
+
+var (
+	_ h2.Whole = (*inboundReader)(nil)
+	_ h2.Whole = (*message)(nil)
+)
+
+// message is a body that the gateway made.
+type message struct {
+	bytes.Reader
+
+	all []byte
+}
+
+func newMessage(p []byte) *message {
+	m := &message{all: p}
+	m.Reset(p)
+	return m
+}
+
+// Bytes implements [h2.Whole].
+func (m *message) Bytes() ([]byte, bool) { return m.all[len(m.all)-m.Len():], true }
+
+// Close does nothing.
+func (m *message) Close() error { return nil }
 
 // inbound is a client's request body on its way upstream. The transport reads and closes it on its own goroutine,
 // perhaps for longer than the handler runs, so the handler keeps the last word: after finish nothing is read.
@@ -90,6 +116,14 @@ func (b *inboundReader) copyTrailers() {
 			b.in.trailers[name] = values
 		}
 	}
+}
+
+// Bytes implements [h2.Whole].
+func (b *inboundReader) Bytes() ([]byte, bool) {
+	if b.in.rest || b.closed.Load() || b.in.finished.Load() {
+		return nil, false
+	}
+	return b.in.head[len(b.in.head)-b.head.Len():], true
 }
 
 func (b *inboundReader) Close() error {

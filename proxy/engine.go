@@ -55,6 +55,41 @@ func (d director) Done(c *h2.Call) {
 	d.p.inFlight.Add(-1)
 }
 
+// relayAnswer gives a call whose request has passed back to the engine, which relays the answer frame by frame. It
+// reports false if that cannot be: the call did not come through the engine as gRPC, or the answer is not only relayed.
+func (p *Proxy) relayAnswer(op *operation, out *http.Request) bool {
+	relayer, ok := op.w.(h2.Relayer)
+	if !ok || p.upstream.relay == nil || op.protocol != protocolGRPC || op.lateTrailers || len(op.r.Header["Origin"]) > 0 {
+		return false
+	}
+	if out.Body == nil {
+		if !op.whole || len(op.r.Trailer) > 0 {
+			return false
+		}
+		if len(op.head) > 0 {
+			out.Body = newMessage(op.head)
+		}
+	}
+	c, ok := relayer.Relay(out)
+	if !ok {
+		if !op.in.Changed() {
+			out.Body = nil // roundTrip makes it.
+		}
+		return false
+	}
+	op.started = true
+	op.code = relayedCode(&c)
+	switch {
+	case c.Canceled:
+		op.outcome = "cancelled"
+	case c.Local && c.GRPCStatus == "4":
+		op.outcome = "deadline"
+	case c.Local:
+		op.outcome = outcomeUpstream
+	}
+	return true
+}
+
 // relayedCode is the metric's code for a relayed call.
 func relayedCode(c *h2.Call) string {
 	switch {

@@ -249,6 +249,18 @@ func upstreamError(ctx context.Context, err, clientErr error) *callError {
 	}
 }
 
+// upstreamError is upstreamError for op. A server that keeps the caller's deadline resets the stream when it has passed,
+// with CANCEL.
+func (op *operation) upstreamError(err, clientErr error) *callError {
+	e := upstreamError(op.ctx, err, clientErr)
+	if c, ok := op.edge.(codec); ok && clientErr == nil && e.code == codes.Canceled && e.outcome == outcomeUpstream {
+		if d, ok := c.timeout(op.r); ok && time.Since(op.start) >= d {
+			return deadlineError()
+		}
+	}
+	return e
+}
+
 // outcomeUpstream is the log's word for an upstream that could not be reached or went away.
 const outcomeUpstream = "upstream"
 

@@ -76,6 +76,10 @@ func (p *Proxy) proceed(op *operation, c codec) {
 		c.limitAnswer(out)
 	}
 	asked := time.Now()
+	if op.response == nil && p.relayAnswer(op, out) {
+		op.upstream = time.Since(asked)
+		return
+	}
 	res, in, failure := p.roundTrip(op, out)
 	if in != nil {
 		defer p.endRequestBody(op, in)
@@ -104,7 +108,7 @@ func (p *Proxy) respond(op *operation, c codec, res *http.Response, in *inbound,
 	op.upstream = time.Since(asked)
 	switch {
 	case err != nil:
-		p.fail(op, upstreamError(op.ctx, err, in.err()))
+		p.fail(op, op.upstreamError(err, in.err()))
 		return
 	case !ok && problem == nil: // The upstream's error passes.
 		p.deliver(op, res)

@@ -84,7 +84,7 @@ func (p *Proxy) roundTrip(op *operation, out *http.Request) (*http.Response, *in
 	res, err := p.upstream.transport(op).RoundTrip(out)
 	informational.stop()
 	if err != nil {
-		return nil, in, upstreamError(op.ctx, err, in.err())
+		return nil, in, op.upstreamError(err, in.err())
 	}
 	op.announced = nil
 	for name := range res.Trailer {
@@ -260,7 +260,7 @@ func (p *Proxy) cut(op *operation, err error) {
 	case *callError: // A message of a stream did not pass.
 		failure = err
 	default:
-		failure = upstreamError(op.ctx, err, nil)
+		failure = op.upstreamError(err, nil)
 	}
 	p.fail(op, failure)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/execgate/execgate/proxy/h2"
 )
 
 // Headers of the gRPC protocol, in canonical form.
@@ -41,7 +43,7 @@ func (grpcEdge) timeout(r *http.Request) (time.Duration, bool) {
 	if len(values) == 0 {
 		return 0, false
 	}
-	return parseGRPCTimeout(values[0])
+	return h2.ParseTimeout(values[0])
 }
 
 func (grpcEdge) setTimeout(out *http.Request, left time.Duration) bool {
@@ -110,9 +112,7 @@ func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
 
 // replayable returns body in the form that lets a transport send it again.
 func replayable(body []byte) (io.ReadCloser, func() (io.ReadCloser, error)) {
-	again := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	first, _ := again()
-	return first, again
+	return newMessage(body), func() (io.ReadCloser, error) { return newMessage(body), nil }
 }
 
 func (grpcEdge) limitAnswer(out *http.Request) {

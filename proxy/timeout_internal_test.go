@@ -3,6 +3,8 @@ package proxy
 import (
 	"testing"
 	"time"
+
+	"github.com/execgate/execgate/proxy/h2"
 )
 
 func TestParseGRPCTimeout(t *testing.T) {
@@ -12,7 +14,7 @@ func TestParseGRPCTimeout(t *testing.T) {
 		"99999999H": 1<<63 - 1,
 		"":          -1, "S": -1, "1": -1, "1s": -1, "-1S": -1, "+1S": -1, "1.5S": -1, "123456789S": -1, " 1S": -1, "1SS": -1,
 	} {
-		got, ok := parseGRPCTimeout(in)
+		got, ok := h2.ParseTimeout(in)
 		if ok != (want >= 0) || ok && got != want {
 			t.Errorf("%q: %v, %v", in, got, ok)
 		}
@@ -39,7 +41,7 @@ func FuzzGRPCTimeout(f *testing.F) {
 		if n <= 0 {
 			return
 		}
-		d, ok := parseGRPCTimeout(formatGRPCTimeout(time.Duration(n)))
+		d, ok := h2.ParseTimeout(formatGRPCTimeout(time.Duration(n)))
 		if !ok || d > time.Duration(n) || time.Duration(n)-d > time.Duration(n)/1e4 {
 			t.Errorf("%d became %d, %v", n, d, ok)
 		}

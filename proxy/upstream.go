@@ -39,9 +39,10 @@ type upstream struct {
 	tls         *tls.Config // nil: h2c
 	dialTimeout time.Duration
 
-	rpc     *http.Transport // HTTP/2 only: gRPC and what else needs both directions at once
-	web     *http.Transport // everything else
-	upgrade *http.Transport // HTTP/1.1 only: requests that may switch protocols
+	rpc     *http.Transport   // HTTP/2 only: gRPC and what else needs both directions at once
+	relay   http.RoundTripper // does what rpc does over the connections of relayed calls; nil: there are none
+	web     *http.Transport   // everything else
+	upgrade *http.Transport   // HTTP/1.1 only: requests that may switch protocols
 }
 
 func newUpstream(o UpstreamOptions) (*upstream, error) {
@@ -126,10 +127,12 @@ func newTransport(o UpstreamOptions, tlsConfig *tls.Config, protocols *http.Prot
 }
 
 // transport returns the connections for one operation.
-func (u *upstream) transport(op *operation) *http.Transport {
+func (u *upstream) transport(op *operation) http.RoundTripper {
 	switch {
 	case op.upgrade != "":
 		return u.upgrade
+	case op.needsHTTP2 && u.relay != nil:
+		return u.relay
 	case op.needsHTTP2:
 		return u.rpc
 	default:

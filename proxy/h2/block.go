@@ -116,14 +116,15 @@ func (c *conn) onTrailers(s *stream, end, self bool) error {
 		return c.streamError(s.id, code)
 	}
 	s.remoteClosed = true
-	if s.handled != nil {
+	relayed := s.handled == nil // From unlock on, the handler may give it back.
+	if !relayed {
 		s.handled.trailersCame(c.headers.fields)
 	}
 	if s.localClosed {
 		c.remove(s)
 	}
 	c.unlock(&c.wakes)
-	if s.handled == nil {
+	if relayed {
 		d := s.peer.lock()
 		if !s.peer.gone.Load() {
 			d.sendTrailers(s.peer, c.headers.fields)
@@ -179,7 +180,8 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 	if padding := int(total) - len(data); padding > 0 {
 		c.giveCredit(s, padding, false)
 	}
-	if s.handled != nil {
+	relayed := s.handled == nil // From unlock on, the handler may give it back.
+	if !relayed {
 		c.buffered += len(data)
 		s.handled.dataCame(data, end)
 	}
@@ -187,7 +189,7 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 		c.remove(s)
 	}
 	c.unlock(&c.wakes)
-	if s.handled == nil {
+	if relayed {
 		c.forward(s, data, end)
 	}
 	return nil

@@ -16,6 +16,7 @@ const (
 	clientSide   side = iota // a client's connection to us
 	upstreamSide             // our connection to the upstream
 	limboSide                // no connection: what calls are on that wait for one
+	localSide                // no connection either: an exchange, see there
 )
 
 // conn is one HTTP/2 connection.
@@ -71,12 +72,12 @@ type conn struct {
 	ready       streamList
 	recvWindow  int64
 	unacked     int64
-	buffered    int              // client side: bytes of request bodies that wait in the gateway
-	held        bool             // client side: the connection's window is not replenished until buffered is less
-	dataSent    int              // DATA frames, ever
-	goingAway   bool             // no new streams; with the last one the connection ends
-	final       bool             // client side: streams above lastID are ignored
-	closed      [32]closedStream // the streams that were closed last
+	buffered    int            // client side: bytes of request bodies that wait in the gateway
+	held        bool           // client side: the connection's window is not replenished until buffered is less
+	dataSent    int            // DATA frames, ever
+	goingAway   bool           // no new streams; with the last one the connection ends
+	final       bool           // client side: streams above lastID are ignored
+	closed      []closedStream // the streams that were closed last
 	closedAt    int
 	closing     bool // the writer ends the connection when all is written
 	dead        bool // nothing can be written any more
@@ -215,6 +216,9 @@ func (w *waker) settle(e *Engine) {
 			c.buffered -= owed.n
 			c.giveCredit(owed.source, owed.n, false)
 			c.release()
+			if k := owed.source.call; k.sender != nil && owed.source == k.client {
+				k.sender.took(owed.n)
+			}
 			c.unlock(w)
 		case len(w.finished) > 0:
 			last := len(w.finished) - 1
@@ -242,7 +246,7 @@ func (w *waker) settle(e *Engine) {
 
 // mustWrite reports whether there is something to write, or to end. The lock is held.
 func (c *conn) mustWrite() bool {
-	return !c.dead && c.side != limboSide && (c.out.size > 0 || c.closing && !c.saidGoodbye)
+	return !c.dead && c.side < limboSide && (c.out.size > 0 || c.closing && !c.saidGoodbye)
 }
 
 // flush writes what can be written at once, and starts writers for the rest.
@@ -262,9 +266,17 @@ func (e *Engine) finish(k *call, w *waker) {
 		c.cancel(&k.up, http2.ErrCodeCancel)
 		c.unlock(w)
 	}
+	if k.exchange != nil {
+		return
+	}
 	w.done = Call{
 		Tag: k.tag, Status: k.status, GRPCStatus: k.grpcStatus, Start: k.start,
 		Duration: time.Since(k.start), Canceled: k.canceled, Local: k.local,
+	}
+	if k.keeper != nil {
+		k.keeper.relayEnded(&w.done)
+		w.done = Call{}
+		return
 	}
 	e.o.Director.Done(&w.done)
 	w.done = Call{}
@@ -276,8 +288,12 @@ func (c *conn) cancel(s *stream, code http2.ErrCode) {
 	if s.gone.Load() {
 		return
 	}
-	if c.side == limboSide {
+	switch c.side {
+	case limboSide:
 		c.eng.pool.drop(s)
+		return
+	case localSide:
+		s.call.exchange.fail(http2.StreamError{Code: code})
 		return
 	}
 	c.writeReset(s.id, code)
@@ -291,9 +307,16 @@ type closedStream struct {
 	reset bool // by us: what the peer sent before it knew is no mistake of its
 }
 
+// rememberedStreams is how many closed streams are remembered.
+const rememberedStreams = 32
+
 // remember notes that a stream was closed. The lock is held.
 func (c *conn) remember(id uint32, reset bool) {
-	c.closed[c.closedAt%len(c.closed)] = closedStream{id: id, reset: reset}
+	if len(c.closed) < rememberedStreams {
+		c.closed = append(c.closed, closedStream{id: id, reset: reset})
+		return
+	}
+	c.closed[c.closedAt%rememberedStreams] = closedStream{id: id, reset: reset}
 	c.closedAt++
 }
 
@@ -333,7 +356,10 @@ func (c *conn) remove(s *stream) {
 		s.handled.cond.Broadcast()
 		c.orphans = append(c.orphans, s.handled)
 		c.post = true
-	case c.side == clientSide:
+	case s == s.call.client:
+		if s.call.sender != nil {
+			s.call.sender.cond.Broadcast()
+		}
 		c.finished = append(c.finished, s.call)
 		c.post = true
 	default:
@@ -367,7 +393,7 @@ func (c *conn) detach(s *stream) {
 
 // grownOf is the account of the client whose call s belongs to.
 func (c *conn) grownOf(s *stream) *atomic.Int64 {
-	if c.side == clientSide {
+	if s.peer == nil || s == s.call.client {
 		return &c.grown
 	}
 	return &s.peer.conn.Load().grown

@@ -72,7 +72,10 @@ func (c *conn) streamError(id uint32, code http2.ErrCode) error {
 	c.cancel(s, code)
 	c.unlock(&c.wakes)
 	if c.side == upstreamSide {
-		c.eng.fail(s.call, failure{grpcStatus: grpcInternal, reset: http2.ErrCodeInternal, text: textBroken}, &c.wakes)
+		c.eng.fail(s.call, failure{
+			grpcStatus: grpcInternal, reset: http2.ErrCodeInternal, text: textBroken,
+			cause: http2.StreamError{StreamID: id, Code: code},
+		}, &c.wakes)
 	}
 	return nil
 }

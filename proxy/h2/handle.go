@@ -44,6 +44,7 @@ type handled struct {
 	readTimeout  *time.Timer
 	writeTimeout *time.Timer
 	readExpired  bool
+	relay        relayState
 }
 
 // handle gives the request in c.head to a handler.
@@ -175,7 +176,7 @@ func (h *handled) serve(handler http.Handler, r *http.Request) {
 // end closes the stream once the handler has returned.
 func (h *handled) end(failed bool) {
 	c := h.c
-	if !failed {
+	if !failed && !h.relay.began {
 		c.mu.Lock()
 		h.resetAfter = !h.remoteClosed // What the client still sends is not wanted.
 		c.unlock(&h.wakes)

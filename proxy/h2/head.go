@@ -17,6 +17,7 @@ type Field = hpack.HeaderField
 type Head struct {
 	method, scheme, path, authority string
 	contentType                     string
+	timeout                         string  // grpc-timeout
 	fields                          []Field // no pseudo-headers, no host
 	contentLength                   int64   // -1: not stated
 	end                             bool

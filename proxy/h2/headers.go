@@ -181,6 +181,8 @@ func (r *headerReader) readRequest(h *Head) error {
 			if h.contentType == "" {
 				h.contentType = f.Value
 			}
+		case "grpc-timeout":
+			h.timeout = f.Value
 		case "content-length":
 			n, err := parseLength(f.Value, h.contentLength)
 			if err != nil {

@@ -67,6 +67,29 @@ func (p *pool) route(k *call, prefer *conn, w *waker) *conn {
 	return nil
 }
 
+// admit is route for a call that another goroutine may end at any time.
+func (p *pool) admit(k *call, w *waker) {
+	settling := w.settling
+	w.settling = true // Nothing that takes the limbo's lock may happen while it is held.
+	p.limbo.mu.Lock()
+	placed, busy := k.up.gone.Load(), false
+	if !placed && p.waiting.n == 0 {
+		list := *p.list.Load()
+		if best := leastBusy(list); best != nil && best.open(k, w) {
+			placed, busy = true, best.openStreams.Load() >= crowded && len(list) < p.eng.o.Upstream.Conns
+		}
+	}
+	p.limbo.unlock(w)
+	w.settling = settling
+	w.settle(p.eng)
+	switch {
+	case !placed:
+		p.enqueue(k, w)
+	case busy:
+		p.spread(w)
+	}
+}
+
 func leastBusy(list []*conn) *conn {
 	var best *conn
 	for _, c := range list {

@@ -91,8 +91,9 @@ func grpcType(contentType string) string {
 // relay sends c.head upstream.
 func (c *conn) relay(id uint32, tag any) {
 	h := &c.head
-	k := &call{tag: tag, start: time.Now(), grpc: grpcType(h.contentType), head: h.method == http.MethodHead}
-	s, t := &k.client, &k.up
+	k := &call{tag: tag, start: time.Now(), grpc: grpcType(h.contentType), timeout: h.timeout, head: h.method == http.MethodHead}
+	k.client = &k.own
+	s, t := k.client, &k.up
 	s.call, t.call, s.peer, t.peer = k, k, t, s
 	s.id = id
 	s.conn.Store(c)

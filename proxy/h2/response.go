@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -71,13 +72,13 @@ func (c *conn) onResponseBlock(id uint32, end bool) error {
 	}
 	if informational {
 		if k.informational++; k.informational <= maxInformational {
-			d.sendStatus(&k.client, res.status, res.fields, false)
+			d.sendStatus(k.client, res.status, res.fields, false)
 		}
 		return nil
 	}
 	k.status = res.status
 	k.grpcStatus = res.grpcStatus
-	d.sendStatus(&k.client, res.status, res.fields, end)
+	d.sendStatus(k.client, res.status, res.fields, end)
 	return nil
 }
 
@@ -100,7 +101,7 @@ func (c *conn) onResponseTrailers(s *stream, end bool) error {
 		if status != "" {
 			k.grpcStatus = status
 		}
-		d.sendTrailers(&k.client, c.headers.fields)
+		d.sendTrailers(k.client, c.headers.fields)
 	}
 	d.unlock(&c.wakes)
 	return nil
@@ -112,6 +113,14 @@ type failure struct {
 	grpcStatus string        // "": UNAVAILABLE
 	status     int           // 0: 502
 	text       string
+	cause      error // for a handler's own request; nil: text says it
+}
+
+func (f failure) err() error {
+	if f.cause != nil {
+		return f.cause
+	}
+	return errors.New(f.text)
 }
 
 // The words for a caller, as the rest of the gateway has them.
@@ -119,11 +128,13 @@ const (
 	textUnavailable = "upstream is not available"
 	textBusy        = "upstream has no stream free"
 	textBroken      = "upstream broke the protocol"
+	textDeadline    = "the caller's deadline has passed"
 )
 
 // Codes of gRPC on the wire.
 const (
 	grpcCanceled          = "1"
+	grpcDeadlineExceeded  = "4"
 	grpcPermissionDenied  = "7"
 	grpcResourceExhausted = "8"
 	grpcInternal          = "13"
@@ -133,10 +144,14 @@ const (
 // fail ends a call that the upstream will not complete: a status for gRPC, 502 for the rest, a reset if the answer has
 // begun. No lock is held.
 func (e *Engine) fail(k *call, f failure, w *waker) {
-	s := &k.client
+	s := k.client
 	c := s.lock()
 	defer c.unlock(w)
 	if s.gone.Load() {
+		return
+	}
+	if k.exchange != nil {
+		k.exchange.fail(f.err())
 		return
 	}
 	if s.localClosed || s.endQueued {

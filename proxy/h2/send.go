@@ -100,6 +100,10 @@ func (c *conn) sendFields(s *stream, fields []Field, end bool) {
 
 // sendStatus sends the headers of a response.
 func (c *conn) sendStatus(s *stream, status int, fields []Field, end bool) {
+	if c.side == localSide {
+		s.call.exchange.headCame(status, fields, end)
+		return
+	}
 	c.encode(&Field{Name: ":status", Value: statusText(status)})
 	c.sendFields(s, fields, end)
 }
@@ -107,6 +111,10 @@ func (c *conn) sendStatus(s *stream, status int, fields []Field, end bool) {
 // sendData sends p, and END_STREAM after it if end is set, as far as windows and room allow. What they do not allow
 // waits. admitted is how much of p does not.
 func (c *conn) sendData(s *stream, p []byte, end bool) (admitted int) {
+	if c.side == localSide {
+		s.call.exchange.dataCame(p, end)
+		return 0
+	}
 	if s.queue.empty() && !s.endQueued {
 		for len(p) > 0 && (c.ready.first == nil || c.side == limboSide) {
 			n := c.allowed(s, len(p))
@@ -143,6 +151,10 @@ func (c *conn) sendData(s *stream, p []byte, end bool) (admitted int) {
 
 // sendTrailers sends trailers and END_STREAM, once what waits has gone. fields is copied if it must be kept.
 func (c *conn) sendTrailers(s *stream, fields []Field) {
+	if c.side == localSide {
+		s.call.exchange.trailersCame(fields)
+		return
+	}
 	if s.endQueued || s.localClosed {
 		return
 	}
@@ -264,7 +276,7 @@ func (c *conn) ended(s *stream) {
 // giveCredit lets the peer send n bytes more on s, which were consumed. fast says that they went straight on: then the
 // window may grow, as it seems to be what holds the sender back.
 func (c *conn) giveCredit(s *stream, n int, fast bool) {
-	if s.gone.Load() || s.remoteClosed || c.side == limboSide {
+	if s.gone.Load() || s.remoteClosed || c.side >= limboSide {
 		return
 	}
 	s.unacked += int64(n)

@@ -129,6 +129,9 @@ func (c *replayConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// Unread returns the connection itself, and what was read from it before. The replayConn is not used any more then.
+func (c *replayConn) Unread() (net.Conn, []byte) { return c.Conn, c.head }
+
 // CloseWrite ends the outgoing half, where the connection can.
 func (c *replayConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -17,6 +17,7 @@ type stream struct {
 	conn atomic.Pointer[conn]
 	gone atomic.Bool // not in the connection's table any more; set under its lock
 
+	// Set before anybody else sees the stream, and once more, under the lock, when a handler gives a call back.
 	call    *call    // relayed: what both halves belong to
 	peer    *stream  // relayed: the other half
 	handled *handled // served by a handler
@@ -60,14 +61,21 @@ func (s *stream) lock() *conn {
 	}
 }
 
-// call is a relayed call: two streams.
+// call is a relayed call: two streams. The client's half is own, unless a handler had the stream before, or it is an
+// exchange, whose client half is on no connection.
 type call struct {
-	client, up stream
+	client   *stream
+	own, up  stream
+	keeper   *handled  // a handler gave the call back, and waits for its end
+	exchange *exchange // a handler's own request
+	sender   *sender   // who sends the request, if no connection's reader does
 
 	tag   any
 	start time.Time
 	grpc  string // the content type that failures are told in, as gRPC says; "": it is no gRPC call
-	head  bool   // the method is HEAD: the response has no body, whatever its length says
+	// timeout is what grpc-timeout said.
+	timeout string
+	head    bool // the method is HEAD: the response has no body, whatever its length says
 
 	// Guarded by the lock of client's connection.
 	status        int

@@ -1,6 +1,8 @@
 package h2
 
 import (
+	"net/http"
+
 	"golang.org/x/net/http2"
 )
 
@@ -112,8 +114,16 @@ func (c *conn) upstreamReset(s *stream, code http2.ErrCode) {
 	}
 	c.remove(s)
 	c.unlock(&c.wakes)
+	if code == http2.ErrCodeCancel && k.late() { // A server that keeps the deadline says it like this.
+		c.eng.fail(k, failure{
+			grpcStatus: grpcDeadlineExceeded, status: http.StatusGatewayTimeout, text: textDeadline, reset: code,
+			cause: http2.StreamError{StreamID: s.id, Code: code},
+		}, &c.wakes)
+		return
+	}
 	c.eng.fail(k, failure{
 		grpcStatus: resetStatus(code), text: "upstream reset the stream: " + code.String(), reset: resetCodeForClient(code),
+		cause: http2.StreamError{StreamID: s.id, Code: code},
 	}, &c.wakes)
 }
 
