@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/execgate/execgate/admin"
@@ -389,7 +388,7 @@ func upstreamTarget(cfg config.Upstream, upstreamTLS *tls.Config) (*schema.Refle
 	}
 	port, security := "80", insecure.NewCredentials()
 	if u.Scheme == "https" {
-		port, security = "443", credentials.NewTLS(upstreamTLS)
+		port, security = "443", newUpstreamCredentials(upstreamTLS, u.Hostname())
 	}
 	if u.Port() != "" {
 		port = u.Port()
