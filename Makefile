@@ -17,6 +17,7 @@ GOBUILD := go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)'
 
 FUZZTIME ?= 5s
 BENCH ?= .
+SCENARIO ?=
 IMAGE ?= execgate:$(VERSION)
 
 .PHONY: help
@@ -81,6 +82,12 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 .PHONY: bench
 bench: ## the benchmarks (BENCH=pattern)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: bench-peers
+bench-peers: ## the gateway beside nginx, HAProxy and nghttpx (SCENARIO=pattern): bench/README.md
+	@mkdir -p dist
+	@go build -buildvcs=false -o dist/bench ./bench
+	@dist/bench -scenario '$(SCENARIO)' -json dist/bench.json -markdown dist/bench.md
 
 .PHONY: image
 image: ## build the container image with docker

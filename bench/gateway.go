@@ -1,0 +1,136 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/execgate/execgate/internal/testkit/demoapi"
+)
+
+const configuredAnyway = 10 // executions that match nothing, where the scenario says no number
+
+// buildGateway builds the gateway of the tree that this program is run in, with symbols, so that it can be profiled.
+func (b *bench) buildGateway(ctx context.Context) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module (run this in the tree, or name a binary with -gateway): %w", err)
+	}
+	b.gateway = filepath.Join(b.dir, "execgate-built")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-o", b.gateway, "./cmd/execgate") //nolint:gosec // G204: our own command.
+	build.Dir = string(bytes.TrimSpace(root))
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the gateway: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func gatewayWith(engine string) func(context.Context, *bench, *scenario) (*running, error) {
+	return func(ctx context.Context, b *bench, s *scenario) (*running, error) {
+		name := "execgate-" + engine
+		v, err := b.settings(name, s)
+		if err != nil {
+			return nil, err
+		}
+		v.Engine, v.Token, v.Set = engine, "of-the-bench", filepath.Join(v.Dir, "schema.binpb")
+		executions := max(s.executions, configuredAnyway)
+		if err := os.WriteFile(v.Set, schemaWith(executions), 0o600); err != nil {
+			return nil, err
+		}
+		rules := filepath.Join(v.Dir, "rules.yaml")
+		if err := os.WriteFile(rules, rulesWith(executions, s.callout, b.port), 0o600); err != nil {
+			return nil, err
+		}
+		file, err := v.write("execgate.yaml")
+		if err != nil {
+			return nil, err
+		}
+		p, err := startProcess(name, nil, b.gateway, "serve", "--config", file, "--apply", rules)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.wait(ctx, func() bool { return isReady(ctx, local(v.REST)) }); err != nil {
+			p.stop()
+			return nil, err
+		}
+		return &running{process: p, address: local(v.GRPC)}, nil
+	}
+}
+
+func isReady(ctx context.Context, ops string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// methodsPerService is how many methods each of the services has that nobody calls.
+const methodsPerService = 100
+
+// unused names the condition of the i-th execution that matches nothing: a request or a response of a method of its own.
+func unused(i int) string {
+	phase := [2]string{"request", "response"}[i%2]
+	i /= 2
+	return fmt.Sprintf("%s/bench.v1.Service%d/Method%d", phase, i/methodsPerService, i%methodsPerService)
+}
+
+// schemaWith is the demo API's descriptor set, with methods enough for as many executions that match nothing.
+func schemaWith(executions int) []byte {
+	set := &descriptorpb.FileDescriptorSet{}
+	if err := proto.Unmarshal(demoapi.DescriptorSet(), set); err != nil {
+		panic(err) // It is compiled in.
+	}
+	file := &descriptorpb.FileDescriptorProto{
+		Name: proto.String("bench/v1/bench.proto"), Package: proto.String("bench.v1"), Syntax: proto.String("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Nothing")}},
+	}
+	for i := range (executions + 1) / 2 {
+		if i%methodsPerService == 0 {
+			file.Service = append(file.Service, &descriptorpb.ServiceDescriptorProto{Name: proto.String(fmt.Sprintf("Service%d", i/methodsPerService))})
+		}
+		s := file.Service[len(file.Service)-1]
+		s.Method = append(s.Method, &descriptorpb.MethodDescriptorProto{
+			Name: proto.String(fmt.Sprintf("Method%d", i%methodsPerService)), InputType: proto.String(".bench.v1.Nothing"), OutputType: proto.String(".bench.v1.Nothing"),
+		})
+	}
+	set.File = append(set.File, file)
+	raw, err := proto.Marshal(set)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+// rulesWith are the executions that match nothing, and one for the call-out if there is one.
+func rulesWith(executions int, callout string, port int) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "kind: Target\nname: nobody\nwebhook: {url: http://127.0.0.1:%d/nobody}\ntimeout: 5s\ninterrupt_on_error: true\n", port)
+	if callout != "" {
+		kind := "webhook"
+		if callout == rewritePath {
+			kind = "request_response"
+		}
+		fmt.Fprintf(&out, "---\nkind: Target\nname: callout\n%s: {url: http://127.0.0.1:%d%s}\ntimeout: 5s\ninterrupt_on_error: true\n", kind, port, callout)
+		fmt.Fprintf(&out, "---\nkind: Execution\ncondition: request%s\ntargets: [callout]\n", unaryMethod)
+	}
+	for i := range executions {
+		fmt.Fprintf(&out, "---\nkind: Execution\ncondition: %s\ntargets: [nobody]\n", unused(i))
+	}
+	return out.Bytes()
+}
