@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -45,8 +44,7 @@ type Options struct {
 // Client calls targets. It is safe for concurrent use.
 type Client struct {
 	policy           addressPolicy
-	transport        http.RoundTripper
-	closeIdle        func()
+	transport        *transport
 	maxResponseBytes int64
 	breaker          BreakerSettings
 	maxConcurrency   int
@@ -94,10 +92,8 @@ func New(o Options) (*Client, error) {
 }
 
 // use sets the transport: the seam for tests that bring their own connections.
-func (c *Client) use(dial func(ctx context.Context, network, addr string) (net.Conn, error), config *tls.Config) {
-	// net/http adds to the config that it is given.
-	t := newTransport(dial, config.Clone())
-	c.transport, c.closeIdle = t, t.CloseIdleConnections
+func (c *Client) use(dial dialFunc, config *tls.Config) {
+	c.transport = newTransport(dial, config)
 }
 
 // Dial connects to an address as a call to a target would: what the deny list covers is refused with an error that wraps
@@ -155,6 +151,14 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	if ctx.Err() != nil {
 		return Result{}, ended(ctx)
 	}
+	now := time.Now()
+	end := bound{now.Add(p.timeout), ErrTargetTimeout}
+	if !call.ChainEnd.IsZero() && call.ChainEnd.Before(end.at) {
+		end = bound{call.ChainEnd, ErrChainTimeout}
+		if !now.Before(end.at) {
+			return Result{}, &Error{Reason: ReasonTimeout, Err: end.cause}
+		}
+	}
 	if !g.enter(p.limit) {
 		return Result{}, &Error{Reason: ReasonOverConcurrency}
 	}
@@ -166,18 +170,18 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	v := neutral // a panic below says nothing about the target
 	defer func() { done(v.report()) }()
 
-	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, ErrTargetTimeout)
-	defer cancel()
-	now := time.Now()
-	r := &request{
+	x, _ := exchanges.Get().(*exchange)
+	defer x.release()
+	r := &x.request
+	*r = request{
 		plan: p, payload: payload, header: call.Header,
-		signature: SignatureHeader(p.target.SigningKeys, now, payload),
-		delivery:  deliveryHeader(p.target, &call, now, payload),
+		signature: appendSignature(r.signature[:0], p.signers, now, payload),
+		delivery:  deliveryOf(p.target, &call, now, payload),
 	}
-	status, body, err := c.fetch(ctx, r)
+	status, body, err := c.fetch(ctx, end, r, x)
 	var failure *Error
 	if err != nil {
-		failure = failed(ctx, status, err)
+		failure = failed(ctx, end, status, err)
 	} else {
 		failure = classify(status, body)
 	}
@@ -189,7 +193,7 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 }
 
 // failed says why no complete answer came.
-func failed(ctx context.Context, status int, err error) *Error {
+func failed(ctx context.Context, end bound, status int, err error) *Error {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, ErrDenied):
@@ -198,6 +202,8 @@ func failed(ctx context.Context, status int, err error) *Error {
 		e := ended(ctx)
 		e.StatusCode = status
 		return e
+	case !time.Now().Before(end.at):
+		return &Error{Reason: ReasonTimeout, StatusCode: status, Err: end.cause}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		// The connection's own bound, within the target's timeout.
 		return &Error{Reason: ReasonTimeout, StatusCode: status, Err: clean(err)}
@@ -275,4 +281,4 @@ func (c *Client) CheckURL(ctx context.Context, rawURL string) error {
 }
 
 // Close gives up the kept connections. The calls must have ended.
-func (c *Client) Close() { c.closeIdle() }
+func (c *Client) Close() { c.transport.closeIdle() }

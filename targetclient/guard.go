@@ -54,6 +54,13 @@ type plan struct {
 	limit   int64       // 0: none
 	own     http.Header // to the target's own host: fixed headers included
 	other   http.Header // to another host, where a redirect leads
+
+	key     hostKey // of url
+	head    []byte  // of a POST there: all that is the same for all calls
+	headErr error   // why none can be sent
+	// namesDelivery says that a fixed header has the name of one of a delivery's.
+	namesDelivery bool
+	signers       []*signer
 }
 
 func (g *guard) planFor(c *Client, t *Target) *plan {
@@ -77,6 +84,7 @@ func (g *guard) planFor(c *Client, t *Target) *plan {
 			p.own[name] = []string{value}
 		}
 	}
+	p.prepare()
 	settings := c.breaker
 	if t.Breaker != nil {
 		settings = t.Breaker.or(DefaultBreakerSettings())
@@ -102,6 +110,24 @@ func (g *guard) planFor(c *Client, t *Target) *plan {
 		}
 	}
 	return p
+}
+
+// prepare makes what all requests of the plan have in common.
+func (p *plan) prepare() {
+	for _, key := range p.target.SigningKeys {
+		p.signers = append(p.signers, newSigner(key))
+	}
+	for _, name := range []string{canonicalWebhookID, canonicalWebhookTimestamp, canonicalWebhookSignature, canonicalAttempt} {
+		p.namesDelivery = p.namesDelivery || p.own[name] != nil
+	}
+	if p.urlErr != nil {
+		return
+	}
+	p.key = keyOf(p.url)
+	header := p.own.Clone()
+	header["Content-Type"] = contentType
+	authorize(header, p.url)
+	p.head, p.headErr = appendHead(nil, p.url, http.MethodPost, header)
 }
 
 func (g *guard) newBreaker(c *Client, settings BreakerSettings) *breaker {

@@ -10,8 +10,8 @@ import (
 // retryAfter reads the Retry-After of an answer (RFC 9110, 10.2.3): seconds, or a
 // date, which is compared with the answer's own Date, so that clocks that differ
 // do not matter. Zero: there is none, or it cannot be read, or it has passed.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
+func retryAfter(value, date string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
 	if value == "" {
 		return 0
 	}
@@ -22,8 +22,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = date
+	if answered, err := http.ParseTime(date); err == nil {
+		now = answered
 	}
 	return min(max(at.Sub(now), 0), maxRetryAfter)
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -41,15 +43,56 @@ func Sign(key string, t time.Time, body []byte) string {
 // SignatureHeader returns the header value for the body: the time and one v1
 // part per key, in order. Without a key it is empty: nothing is to be sent.
 func SignatureHeader(keys []string, t time.Time, body []byte) string {
-	if len(keys) == 0 {
-		return ""
-	}
-	h := signatureHeader{unix: t.Unix(), hasTime: true, v1: make([][]byte, 0, len(keys))}
+	signers := make([]*signer, 0, len(keys))
 	for _, key := range keys {
-		h.v1 = append(h.v1, mac(key, h.unix, body))
+		signers = append(signers, newSigner(key))
 	}
-	return h.String()
+	return string(appendSignature(nil, signers, t, body))
 }
+
+// appendSignature appends the header value; nothing when nobody signs.
+func appendSignature(b []byte, signers []*signer, t time.Time, body []byte) []byte {
+	if len(signers) == 0 {
+		return b
+	}
+	b = append(b, "t="...)
+	start := len(b)
+	b = strconv.AppendInt(b, t.Unix(), 10)
+	end := len(b)
+	for _, s := range signers {
+		b = append(b, ",v1="...)
+		b = s.appendHex(b, b[start:end], body)
+	}
+	return b
+}
+
+// signer signs with one key. What the key alone decides is computed once.
+type signer struct{ states sync.Pool }
+
+// macState is an HMAC in the making.
+type macState struct {
+	hash.Hash
+	sum [sha256.Size]byte
+}
+
+func newSigner(key string) *signer {
+	s := &signer{}
+	s.states.New = func() any { return &macState{Hash: hmac.New(sha256.New, []byte(key))} }
+	return s
+}
+
+// appendHex appends the signature of a body at the time, which is in Unix seconds.
+func (s *signer) appendHex(b, unix, body []byte) []byte {
+	m, _ := s.states.Get().(*macState)
+	defer s.states.Put(m)
+	m.Reset()
+	_, _ = m.Write(unix)
+	_, _ = m.Write(dot)
+	_, _ = m.Write(body)
+	return hex.AppendEncode(b, m.Sum(m.sum[:0]))
+}
+
+var dot = []byte{'.'}
 
 // Verify checks a received header value as receivers of ZITADEL's actions do:
 // any one v1 part may match; a time in the future is fine; with several times

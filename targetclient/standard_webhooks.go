@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // The headers of a delivery. The first three are those of the Standard Webhooks
@@ -139,27 +141,62 @@ func (s *StandardWebhooks) PublicKeys() []string {
 	return keys
 }
 
-// deliveryHeader returns the headers that name the call, if it has a name or
-// needs one to be signed.
-func deliveryHeader(t *Target, call *Call, now time.Time, payload []byte) map[string][]string {
-	id := call.ID
-	if id == "" {
-		if t.StandardWebhooks == nil {
-			return nil
-		}
-		id = rand.Text()
+// delivery is what names and signs a delivery: its headers' values.
+type delivery struct {
+	id        string // empty: there are none
+	unix      int64
+	attempt   int    // 0: not sent
+	signature string // empty: not signed
+}
+
+// deliveryOf returns the headers that name the call, if it has a name or needs
+// one to be signed.
+func deliveryOf(t *Target, call *Call, now time.Time, payload []byte) delivery {
+	d := delivery{id: call.ID, unix: now.Unix(), attempt: call.Attempt}
+	if t.StandardWebhooks == nil {
+		return d
 	}
-	h := map[string][]string{
-		canonicalWebhookID:        {id},
-		canonicalWebhookTimestamp: {strconv.FormatInt(now.Unix(), 10)},
+	if d.id == "" {
+		d.id = rand.Text()
 	}
-	if call.Attempt > 0 {
-		h[canonicalAttempt] = []string{strconv.Itoa(call.Attempt)}
+	d.signature = t.StandardWebhooks.Header(d.id, now, payload)
+	return d
+}
+
+// set sets the headers.
+func (d *delivery) set(h map[string][]string) {
+	if d.id == "" {
+		return
 	}
-	if t.StandardWebhooks != nil {
-		h[canonicalWebhookSignature] = []string{t.StandardWebhooks.Header(id, now, payload)}
+	h[canonicalWebhookID] = []string{d.id}
+	h[canonicalWebhookTimestamp] = []string{strconv.FormatInt(d.unix, 10)}
+	if d.attempt > 0 {
+		h[canonicalAttempt] = []string{strconv.Itoa(d.attempt)}
 	}
-	return h
+	if d.signature != "" {
+		h[canonicalWebhookSignature] = []string{d.signature}
+	}
+}
+
+// valid says whether the headers can be sent.
+func (d *delivery) valid() bool { return httpguts.ValidHeaderFieldValue(d.id) }
+
+// appendTo writes the headers.
+func (d *delivery) appendTo(b []byte) []byte {
+	if d.id == "" {
+		return b
+	}
+	b = append(append(b, canonicalWebhookID+": "...), d.id...)
+	b = append(b, "\r\n"+canonicalWebhookTimestamp+": "...)
+	b = strconv.AppendInt(b, d.unix, 10)
+	if d.attempt > 0 {
+		b = append(b, "\r\n"+canonicalAttempt+": "...)
+		b = strconv.AppendInt(b, int64(d.attempt), 10)
+	}
+	if d.signature != "" {
+		b = append(append(b, "\r\n"+canonicalWebhookSignature+": "...), d.signature...)
+	}
+	return append(b, "\r\n"...)
 }
 
 // The headers as net/http spells them.

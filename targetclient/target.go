@@ -175,6 +175,10 @@ type Call struct {
 	ID string
 	// Attempt is sent as execgate-attempt with an ID. Zero: it is not sent.
 	Attempt int
+	// ChainEnd is when the budget of the chain that the call is a part of is
+	// spent: the call then fails with ReasonTimeout and ErrChainTimeout. Zero:
+	// there is none. It costs less than a context.
+	ChainEnd time.Time
 }
 
 // Result is what came back from a call.

@@ -1,0 +1,47 @@
+//go:build unix
+
+package targetclient
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// aliveCheck looks whether an idle connection is still what it was: nothing to
+// read, not closed. A server's close shows before a request is written, and so
+// does an answer that nobody asked for.
+type aliveCheck struct {
+	raw   syscall.RawConn // nil: it cannot be told
+	look  func(fd uintptr) bool
+	quiet bool
+}
+
+func (a *aliveCheck) init(c net.Conn) {
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	a.raw = raw
+	a.look = func(fd uintptr) bool {
+		var b [1]byte
+		// The descriptor does not block.
+		_, err := syscall.Read(int(fd), b[:])
+		a.quiet = errors.Is(err, syscall.EAGAIN)
+		return true
+	}
+}
+
+// alive says whether a request may be written. After false the connection
+// cannot be used.
+func (a *aliveCheck) alive() bool {
+	if a.raw == nil {
+		return true
+	}
+	a.quiet = false
+	return a.raw.Read(a.look) == nil && a.quiet
+}

@@ -1,0 +1,240 @@
+package targetclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// togetherBytes of a payload are copied behind the header, to be written at
+	// once; more is written by itself.
+	togetherBytes = 16 << 10
+	// writeAheadBytes fit into the buffers of a connection that nobody reads
+	// yet. A longer request is written aside, since its answer may come before
+	// it is read.
+	writeAheadBytes = 64 << 10
+	// answerGrace is how long an answer may take when the request could not be
+	// written, and the end of a request that is answered.
+	answerGrace = 50 * time.Millisecond
+)
+
+// conn is an HTTP/1 connection, used by one call at a time.
+type conn struct {
+	key       hostKey
+	nc        net.Conn // TLS or not
+	raw       net.Conn // what is below TLS
+	idleSince time.Time
+	reused    bool
+	abort     func() // close, bound once
+	check     aliveCheck
+}
+
+func newConn(key hostKey, nc, raw net.Conn) *conn {
+	c := &conn{key: key, nc: nc, raw: raw}
+	c.abort = c.close
+	c.check.init(raw)
+	return c
+}
+
+// close ends the connection at once, whoever reads or writes. It can be called
+// again, and by anybody.
+func (c *conn) close() { _ = c.raw.Close() }
+
+// retire ends a connection that nobody uses, in the manner of its protocol.
+func (c *conn) retire() { _ = c.nc.Close() }
+
+// usable says whether an idle connection can take another request.
+func (c *conn) usable() bool { return c.check.alive() }
+
+// exchange is one request on a connection, and its answer. It is reused: what it
+// returns must not refer to it.
+type exchange struct {
+	request request
+
+	conn *conn
+	out  []byte // the header of the request, what is sent with it behind it
+	head int    // length of the header
+	in   reader
+
+	written int        // bytes that the connection took
+	late    chan error // of the writing aside; nil: it is done
+	keep    bool       // the connection can be used again
+}
+
+// release gives the exchange back.
+func (x *exchange) release() {
+	x.request = request{signature: x.request.signature}
+	if cap(x.out) > maxPooledBuffer {
+		x.out = nil
+	}
+	exchanges.Put(x)
+}
+
+// do writes the request, whose header is in out, and reads the answer, the body
+// only if it counts. It ends by the deadline, and at once with an error when ctx
+// ends. The status of the answer is set as soon as it is known. The connection
+// is closed unless keep says that it can be used again.
+func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload []byte, limit int64) (a answer, err error) {
+	x.conn, x.written, x.late, x.keep = c, 0, nil, false
+	x.in.reset(c.nc)
+	var stop func() bool
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, c.abort)
+	}
+	if err = c.nc.SetDeadline(deadline); err == nil {
+		if err = x.write(deadline, payload); err == nil {
+			a, err = x.read(deadline, limit)
+		}
+	}
+	x.finish(err)
+	if stop != nil && !stop() {
+		x.keep = false
+	}
+	x.conn, x.in.src = nil, nil
+	return a, err
+}
+
+// write writes the request. When it fails, an answer may be there all the same.
+func (x *exchange) write(deadline time.Time, payload []byte) error {
+	if len(payload) > writeAheadBytes {
+		x.late = make(chan error, 1)
+		go func() {
+			n, err := x.conn.write(x.out[:x.head], payload)
+			x.written = n
+			x.late <- err
+		}()
+		return nil
+	}
+	head := x.out[:x.head]
+	if len(payload) <= togetherBytes {
+		x.out = append(head, payload...)
+		head, payload = x.out, nil
+	}
+	var err error
+	x.written, err = x.conn.write(head, payload)
+	if err == nil || x.written == 0 || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	// The target may have answered before it closed.
+	_ = x.conn.nc.SetReadDeadline(time.Now().Add(answerGrace))
+	if x.in.fill() != nil || x.conn.nc.SetReadDeadline(deadline) != nil {
+		return err
+	}
+	x.late = make(chan error, 1)
+	x.late <- err
+	return nil
+}
+
+func (c *conn) write(head, payload []byte) (int, error) {
+	n, err := c.nc.Write(head)
+	if err == nil && len(payload) > 0 {
+		var m int
+		m, err = c.nc.Write(payload)
+		n += m
+	}
+	return n, err
+}
+
+// read reads the answer.
+func (x *exchange) read(deadline time.Time, limit int64) (answer, error) {
+	h, err := readHead(&x.in)
+	if err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) && !x.in.seen {
+			err = errNoAnswer
+		}
+		return answer{}, err
+	}
+	a := answer{status: h.status, location: h.location, retryAfter: h.retryAfter, date: h.date}
+	if h.status >= 200 && h.status <= 299 {
+		a.body, err = readAnswerBody(&x.in, &h, limit)
+		x.keep = err == nil && !h.last && x.in.buffered() == 0
+		return a, err
+	}
+	x.keep = !h.last && x.skip(&h, deadline) && x.in.buffered() == 0
+	return a, nil
+}
+
+// skip reads a body that does not count, if that is little and comes at once: it
+// keeps the connection usable.
+func (x *exchange) skip(h *head, deadline time.Time) bool {
+	if h.length > discardBytes {
+		return false
+	}
+	if h.chunked || h.length > int64(x.in.buffered()) {
+		if soon := time.Now().Add(discardTime); soon.Before(deadline) && x.conn.nc.SetReadDeadline(soon) != nil {
+			return false
+		}
+	}
+	h.gzip = false // whatever it says
+	_, err := readAnswerBody(&x.in, h, discardBytes)
+	return err == nil
+}
+
+// errNoAnswer says that the connection ended where an answer should have begun.
+var errNoAnswer = errors.New("the connection was closed before an answer came")
+
+// finish sees to it that nobody writes any more, and that a connection that
+// cannot be used is closed.
+func (x *exchange) finish(err error) {
+	if err != nil || !x.keep {
+		x.keep = false
+		x.conn.close()
+	}
+	if x.late == nil {
+		return
+	}
+	// The answer is there: the request should be, too.
+	if x.keep {
+		_ = x.conn.nc.SetWriteDeadline(time.Now().Add(answerGrace))
+	}
+	if <-x.late != nil && x.keep {
+		x.keep = false
+		x.conn.close()
+	}
+}
+
+// errHTTP2 says that a host wants HTTP/2.
+var errHTTP2 = errors.New("the host speaks HTTP/2")
+
+// connect makes a connection, errHTTP2 with it when that is to be spoken on it.
+func (t *transport) connect(ctx context.Context, key hostKey) (*conn, error) {
+	raw, err := t.dial(ctx, "tcp", key.addr)
+	if err != nil {
+		return nil, err
+	}
+	if !key.tls {
+		return newConn(key, raw, raw), nil
+	}
+	nc, err := t.handshake(ctx, raw, key.addr)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(key, nc, raw)
+	h2 := nc.ConnectionState().NegotiatedProtocol == protocolHTTP2
+	t.pool.learnHTTP2(key, h2)
+	if h2 {
+		return c, errHTTP2
+	}
+	return c, nil
+}
+
+// handshake secures a connection, or closes it.
+func (t *transport) handshake(ctx context.Context, raw net.Conn, addr string) (*tls.Conn, error) {
+	config := t.tls.Clone()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	nc := tls.Client(raw, config)
+	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
+	defer cancel()
+	if err := nc.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return nc, nil
+}
