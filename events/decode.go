@@ -26,6 +26,10 @@ type FormatError struct {
 	err  error // may hold payload
 }
 
+// ErrMediaType is what a *[FormatError] wraps when the content type is none that
+// is read.
+var ErrMediaType = errors.New("content type is not supported")
+
 // Error says what is wrong.
 func (e *FormatError) Error() string { return e.text }
 
@@ -39,15 +43,20 @@ const (
 )
 
 // Decode reads the events of an HTTP request: a CloudEvent 1.0 in structured or
-// binary mode or a batch of them, and otherwise ZITADEL's event payload. The
+// binary mode or a batch of them, and otherwise ZITADEL's event payload, which is
+// JSON and may come without a content type. The
 // instance is that of events that do not name one. The error is a *[FormatError];
 // a batch is read whole or not at all.
 func Decode(header http.Header, body []byte, instance string) ([]Event, error) {
-	contentType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	contentType, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	binary := header.Get("Ce-Specversion") != ""
 	switch {
 	case contentType == batch:
 		return decodeBatch(header, body, instance)
-	case contentType == structured || strings.HasPrefix(contentType, "application/cloudevents"), header.Get("Ce-Specversion") != "":
+	case strings.HasPrefix(contentType, "application/cloudevents") && contentType != structured,
+		!binary && header.Get("Content-Type") != "" && (err != nil || !isJSON(contentType)):
+		return nil, &FormatError{"send application/json, " + structured + " or " + batch + ", or a CloudEvent in ce- headers", ErrMediaType}
+	case contentType == structured, binary:
 		ce, err := binding.ToEvent(context.Background(), message(header, body))
 		if err != nil {
 			return nil, &FormatError{"the body is no CloudEvent 1.0", err}

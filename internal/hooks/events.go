@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/execgate/execgate/events"
@@ -11,7 +12,11 @@ import (
 // are known then.
 func (h *handler) events(w http.ResponseWriter, r *http.Request, body []byte) {
 	list, err := events.Decode(r.Header, body, h.o.InstanceID)
-	if err != nil {
+	switch {
+	case errors.Is(err, events.ErrMediaType):
+		fault(w, http.StatusUnsupportedMediaType, err.Error())
+		return
+	case err != nil:
 		fault(w, http.StatusBadRequest, err.Error())
 		return
 	}

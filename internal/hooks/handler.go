@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/execgate/execgate/dispatcher"
@@ -86,6 +87,10 @@ func (h *handler) endpoint(name string, answer func(w http.ResponseWriter, r *ht
 				h.o.Observer.HookCall(name, w.status, time.Since(start))
 			}
 		}()
+		if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+			fault(w, http.StatusUnsupportedMediaType, "send the body as it is, without a Content-Encoding")
+			return
+		}
 		// Without a body of a sender who is known already, nothing is read.
 		if !h.guard.mayBecome(r.Header) {
 			h.refuse(w, name, "no credentials")

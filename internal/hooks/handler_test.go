@@ -21,13 +21,13 @@ import (
 
 // kept is a queue that keeps what it takes, until it is full.
 type kept struct {
-	full       bool
+	fault      error
 	deliveries []queue.Delivery
 }
 
 func (k *kept) Enqueue(_ context.Context, d queue.Delivery) error {
-	if k.full {
-		return queue.ErrFull
+	if k.fault != nil {
+		return k.fault
 	}
 	k.deliveries = append(k.deliveries, d)
 	return nil
@@ -133,12 +133,57 @@ func TestAnEventIsOneDeliveryForAllItsTargets(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 
-	q.full = true
-	if status, _ := post("/events", `{"event_type":"a"}`); status != http.StatusServiceUnavailable {
-		t.Errorf("a full queue: %d", status)
+	for fault, want := range map[error]int{
+		queue.ErrFull: 503, queue.ErrTargetFull: 503, queue.ErrUnavailable: 503, queue.ErrSpoolFull: 503, queue.ErrStopped: 503,
+		queue.ErrBlocked: 503, queue.ErrTooLarge: 413,
+	} {
+		q.fault = fault
+		status, answer := post("/events", `{"event_type":"a"}`)
+		if status != want || strings.Contains(answer, "queue: ") {
+			t.Errorf("%v: %d %s", fault, status, answer)
+		}
 	}
-	if status, _ := post("/events", `{}`); status != http.StatusBadRequest {
-		t.Errorf("no event: %d", status)
+}
+
+func TestWhatCannotBeReadIsRefused(t *testing.T) {
+	t.Parallel()
+	q, s := &kept{}, snapshot(t)
+	post := serve(t, hooks.Options{Snapshot: func() *dispatcher.Snapshot { return s }, MaxBodyBytes: 200}, q)
+	const event, cloudEvent = `{"event_type":"a"}`, `{"specversion":"1.0","id":"1","source":"/crm","type":"t"}`
+	for _, tc := range []struct {
+		name, body string
+		headers    []string
+		want       int
+	}{
+		{"JSON", event, []string{"Content-Type", "application/json"}, 202},
+		{"JSON with a charset", event, []string{"Content-Type", "Application/JSON; charset=utf-8"}, 202},
+		{"JSON of another name", event, []string{"Content-Type", "application/vnd.acme+json"}, 202},
+		{"no content type", event, nil, 202},
+		{"a form, which any web page could send", event, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
+		{"text, likewise", event, []string{"Content-Type", "text/plain"}, 415},
+		{"XML", `<a/>`, []string{"Content-Type", "application/xml"}, 415},
+		{"a content type that is none", event, []string{"Content-Type", "a/b/c;"}, 415},
+		{"a CloudEvent in XML", `<a/>`, []string{"Content-Type", "application/cloudevents+xml"}, 415},
+		{"a batch in protobuf", `x`, []string{"Content-Type", "application/cloudevents-batch+protobuf"}, 415},
+		{"compressed", event, []string{"Content-Type", "application/json", "Content-Encoding", "gzip"}, 415},
+		{"a binary CloudEvent of any type", `<a/>`, []string{"Content-Type", "application/xml", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/a", "Ce-Type", "t"}, 202},
+		{"a structured CloudEvent", cloudEvent, []string{"Content-Type", "application/cloudevents+json"}, 202},
+		{"an empty batch", `[]`, []string{"Content-Type", "application/cloudevents-batch+json"}, 202},
+		{"not JSON", `event`, nil, 400},
+		{"no event type", `{}`, nil, 400},
+		{"an empty body", ``, nil, 400},
+		{"two events", event + event, nil, 400},
+		{"a CloudEvent that is not whole", cloudEvent[:20], []string{"Content-Type", "application/cloudevents+json"}, 400},
+		{"too large", `{"event_type":"` + strings.Repeat("a", 200) + `"}`, nil, 413},
+	} {
+		q.deliveries = nil
+		status, answer := post("/events", tc.body, tc.headers...)
+		if status != tc.want || status != 202 && len(q.deliveries) > 0 {
+			t.Errorf("%s: %d %s, %d queued", tc.name, status, answer, len(q.deliveries))
+		}
+		if status != 202 && (!strings.HasPrefix(answer, `{"message":"`) || strings.Contains(answer, "specversion")) {
+			t.Errorf("%s: %s", tc.name, answer)
+		}
 	}
 }
 
