@@ -99,7 +99,7 @@ var testSchema = sync.OnceValue(func() *schema.Schema {
 })
 
 // snapshotOf builds a snapshot of executions and targets.
-func snapshotOf(t *testing.T, targets []*targetclient.Target, executions ...conditions.Execution) *dispatcher.Snapshot {
+func snapshotOf(t testing.TB, targets []*targetclient.Target, executions ...conditions.Execution) *dispatcher.Snapshot {
 	t.Helper()
 	s, problems := dispatcher.NewSnapshot(1, executions, targets, dispatcher.SnapshotOptions{})
 	if len(problems) > 0 {
@@ -109,7 +109,7 @@ func snapshotOf(t *testing.T, targets []*targetclient.Target, executions ...cond
 }
 
 // on is an execution with targets.
-func on(t *testing.T, id string, targets ...string) conditions.Execution {
+func on(t testing.TB, id string, targets ...string) conditions.Execution {
 	t.Helper()
 	c, err := conditions.Parse(id)
 	if err != nil {
@@ -164,7 +164,7 @@ func (o *observed) next(t *testing.T) request {
 }
 
 // testLogger writes to the test's log.
-func testLogger(t *testing.T) *slog.Logger {
+func testLogger(t testing.TB) *slog.Logger {
 	t.Helper()
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
@@ -191,7 +191,7 @@ func startGateway(t *testing.T, upstreamURL string, change func(*proxy.Options))
 	return startGatewayServer(t, upstreamURL, change, proxy.ServerOptions{})
 }
 
-func startGatewayServer(t *testing.T, upstreamURL string, change func(*proxy.Options), so proxy.ServerOptions) *gateway {
+func startGatewayServer(t testing.TB, upstreamURL string, change func(*proxy.Options), so proxy.ServerOptions) *gateway {
 	t.Helper()
 	obs := newObserved()
 	empty := snapshotOf(t, nil)
@@ -215,9 +215,9 @@ func startGatewayServer(t *testing.T, upstreamURL string, change func(*proxy.Opt
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("engine: %s", *engine) // Only failures show it.
-	if *engine == "h2" {
-		so.Relay = true
+	if t, ok := t.(*testing.T); ok { // A benchmark chooses for itself.
+		t.Logf("engine: %s", *engine)
+		so.Relay = so.Relay || *engine == "h2"
 	}
 	s, err := proxy.NewServer(p, so)
 	if err != nil {
@@ -236,7 +236,7 @@ func startGatewayServer(t *testing.T, upstreamURL string, change func(*proxy.Opt
 }
 
 // newDispatcher is the real thing: real calls to real targets.
-func newDispatcher(t *testing.T, chain time.Duration) *dispatcher.Dispatcher {
+func newDispatcher(t testing.TB, chain time.Duration) *dispatcher.Dispatcher {
 	t.Helper()
 	client, err := targetclient.New(targetclient.Options{})
 	if err != nil {
@@ -267,7 +267,7 @@ var certificates = sync.OnceValue(func() *certs {
 	return c
 })
 
-func (c *certs) caFile(t *testing.T) string {
+func (c *certs) caFile(t testing.TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(name, c.pem, 0o600); err != nil {
@@ -281,7 +281,7 @@ func (c *certs) client() *tls.Config {
 }
 
 // startGRPC starts a grpc-go server and returns its url.
-func startGRPC(t *testing.T, useTLS bool, service testpb.TestServiceServer, o ...grpc.ServerOption) string {
+func startGRPC(t testing.TB, useTLS bool, service testpb.TestServiceServer, o ...grpc.ServerOption) string {
 	t.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -306,12 +306,12 @@ func startGRPC(t *testing.T, useTLS bool, service testpb.TestServiceServer, o ..
 }
 
 // dialGRPC connects a real grpc-go client to the gateway.
-func dialGRPC(t *testing.T, g *gateway, o ...grpc.DialOption) testpb.TestServiceClient {
+func dialGRPC(t testing.TB, g *gateway, o ...grpc.DialOption) testpb.TestServiceClient {
 	t.Helper()
 	return dialAddr(t, g.addr, g.tls, o...)
 }
 
-func dialAddr(t *testing.T, addr string, useTLS bool, o ...grpc.DialOption) testpb.TestServiceClient {
+func dialAddr(t testing.TB, addr string, useTLS bool, o ...grpc.DialOption) testpb.TestServiceClient {
 	t.Helper()
 	creds := insecure.NewCredentials()
 	if useTLS {
@@ -375,7 +375,7 @@ func (s *scriptedTarget) received() []envelope {
 }
 
 // startTarget starts a target. answer gets the envelope and says status and body.
-func startTarget(t *testing.T, id string, kind targetclient.Kind, interrupt bool, answer func(envelope) (int, string)) *scriptedTarget {
+func startTarget(t testing.TB, id string, kind targetclient.Kind, interrupt bool, answer func(envelope) (int, string)) *scriptedTarget {
 	t.Helper()
 	s := &scriptedTarget{Target: &targetclient.Target{
 		ID: id, Name: id, Kind: kind, Timeout: testTimeout, InterruptOnError: interrupt,

@@ -34,7 +34,7 @@ import (
 )
 
 // withExecutions makes a gateway's configuration.
-func withExecutions(t *testing.T, targets []*targetclient.Target, executions ...conditions.Execution) func(*proxy.Options) {
+func withExecutions(t testing.TB, targets []*targetclient.Target, executions ...conditions.Execution) func(*proxy.Options) {
 	t.Helper()
 	s := snapshotOf(t, targets, executions...)
 	return func(o *proxy.Options) { o.Snapshot = func() *dispatcher.Snapshot { return s } }
