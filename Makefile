@@ -69,6 +69,11 @@ checkgenerate: buf-tools ## prove that both are what proto/ says
 crash: ## kill -9 gateways and Redis in the middle of 100,000 deliveries
 	EXECGATE_CRASH_DELIVERIES=100000 go test ./queue ./test/deliveries -p 1 -run TestCrash -count 1 -v -timeout 30m
 
+.PHONY: bench-deliveries
+bench-deliveries: ## deliveries per second, what one adds to a call, the memory of 1,000,000 parked
+	go test ./test/deliveries -run '^$$' -bench 'Delivery|Call' -benchtime 20000x -timeout 30m
+	EXECGATE_PARKED=1000000 go test ./test/deliveries -run '^$$' -bench Parked -benchtime 1x -timeout 60m
+
 .PHONY: golden
 golden: ## write the golden files of the tests anew
 	@for package in $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u); do \

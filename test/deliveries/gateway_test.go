@@ -26,6 +26,8 @@ import (
 	"github.com/execgate/execgate/internal/testkit/demoapi"
 )
 
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 // binary is the gateway that TestMain built.
 var binary string
 
@@ -138,7 +140,7 @@ func (g *gateway) start() *gateway {
 		g.t.Fatalf("gateway %s does not serve", g.name)
 	}
 	until(g.t, "the schema is learned", func() bool { return g.metric("execgate_schema_loaded") == 1 })
-	g.conn, err = grpc.NewClient("passthrough:///"+g.proxy, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	g.conn, err = grpc.NewClient("passthrough:///"+g.proxy, plaintext,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))
 	if err != nil {
 		g.t.Fatal(err)
