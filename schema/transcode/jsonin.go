@@ -1,0 +1,652 @@
+package transcode
+
+import (
+	"encoding/base64"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// JSONOptions say how JSON is read.
+type JSONOptions struct {
+	// Depth is how deep messages may be nested.
+	Depth int
+	// Inspect is as for [Type.ReadWire], to Depth.
+	Inspect bool
+	// Lenient ignores names that the type does not know, names of enum values
+	// among them, and what follows the first value.
+	Lenient bool
+	// Observed, if not nil, is told how the author writes.
+	Observed *Observed
+}
+
+// ReadJSON reads a message from JSON. The tree refers to b, which must not be
+// changed. An error about the text is a *ParseError.
+func (t *Type) ReadJSON(b []byte, o JSONOptions) (*Tree, error) {
+	return t.readJSON(b, nil, o)
+}
+
+// ReadJSONField reads a message of which b is one field, and the others are unset.
+// Null is the field unset, if it is no value of it.
+func (t *Type) ReadJSONField(b []byte, fd protoreflect.FieldDescriptor, o JSONOptions) (*Tree, error) {
+	return t.readJSON(b, t.field(fd), o)
+}
+
+func (t *Type) readJSON(b []byte, f *Field, o JSONOptions) (*Tree, error) {
+	if len(b) > maxSize/2 {
+		return nil, errTooLarge
+	}
+	tree := newTree(t, b)
+	r := jsonReader{scanner: scanner{src: b}, t: tree, o: o, look: o.Observed}
+	var err error
+	if f == nil {
+		err = r.message(root, tree.typ, o.Depth, false)
+	} else if err = r.known(tree.typ); err == nil {
+		_, err = r.field(root, f, o.Depth-1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.blanks(); r.pos < len(b) && (!o.Lenient || f != nil) {
+		return nil, r.fault()
+	}
+	if o.Inspect {
+		if err := tree.inspect(root, tree.typ, o.Depth); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
+}
+
+type jsonReader struct {
+	scanner
+	t    *Tree
+	o    JSONOptions
+	look *Observed // nil where the style is nobody's choice
+	// seen is a stack of bit sets, the fields and oneofs of each open message.
+	seen []uint64
+}
+
+// known refuses types that nothing can be read into.
+func (r *jsonReader) known(typ *Type) error {
+	switch typ.compiled(); {
+	case typ.missing:
+		return r.at(r.pos, errNotAType)
+	case typ.set:
+		return r.at(r.pos, errMessageSet)
+	}
+	return nil
+}
+
+// message reads a message into m; skipType is for the content of an Any.
+func (r *jsonReader) message(m uint32, typ *Type, limit int, skipType bool) error {
+	if limit--; limit < 0 {
+		return r.at(r.pos, errTooDeep)
+	}
+	r.blanks()
+	if err := r.known(typ); err != nil {
+		return err
+	}
+	switch typ.form {
+	case formObject:
+		return r.object(m, typ, limit, skipType)
+	case formEmpty:
+		return r.empty(limit)
+	default:
+		return r.knownForm(m, typ, limit)
+	}
+}
+
+func (r *jsonReader) object(m uint32, typ *Type, limit int, skipType bool) error {
+	if r.peek() != '{' {
+		return r.fault()
+	}
+	r.pos++
+	base := len(r.seen)
+	r.seen = append(r.seen, 0)
+	for n := len(typ.fields) + len(typ.oneofs); n > 64; n -= 64 {
+		r.seen = append(r.seen, 0)
+	}
+	last, guess := int32(-1), int32(0)
+	ordered := true
+	if r.peek() != '}' {
+		for {
+			slot, at, err := r.key(typ, guess, skipType)
+			if err != nil {
+				return err
+			}
+			switch slot {
+			case slotType:
+				_, err = r.text()
+			case slotUnknown:
+				err = r.skip(limit)
+			default:
+				guess = slot + 1
+				f := &typ.fields[slot]
+				var set bool
+				set, err = r.member(m, typ, f, base, at, limit)
+				if set && slot < last {
+					ordered = false
+				}
+				if set {
+					last = slot
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if c := r.peek(); c == '}' {
+				break
+			} else if c != ',' {
+				return r.fault()
+			}
+			r.pos++
+		}
+	}
+	r.pos++
+	if r.look != nil {
+		r.look.gaps(typ, r.seen[base:])
+	}
+	r.seen = r.seen[:base]
+	if !ordered {
+		r.t.order(m)
+	}
+	return nil
+}
+
+const (
+	slotUnknown = -1
+	slotType    = -2
+)
+
+// key reads a name, its colon and the blanks behind, and finds the field. guess is
+// the slot that it probably is.
+func (r *jsonReader) key(typ *Type, guess int32, skipType bool) (slot int32, at int, err error) {
+	if r.peek() != '"' {
+		return 0, 0, r.fault()
+	}
+	at = r.pos
+	if int(guess) < len(typ.fields) {
+		f := &typ.fields[guess]
+		if n := len(f.jsonKey); r.pos+n <= len(r.src) && string(r.src[r.pos:r.pos+n]) == string(f.jsonKey) {
+			r.pos += n
+			r.blanks()
+			r.look.name(f, true)
+			return guess, at, nil
+		}
+	}
+	name, err := r.text()
+	if err != nil {
+		return 0, 0, err
+	}
+	slot, found := typ.byKey[string(name)]
+	unknown := ""
+	var extErr error
+	switch {
+	case skipType && string(name) == "@type":
+		slot = slotType
+	case found:
+		f := &typ.fields[slot]
+		r.look.name(f, string(name) == f.json)
+	case isBracketed(string(name)):
+		extErr = r.extension(typ, string(name[1:len(name)-1]), at)
+		fallthrough
+	default:
+		slot = slotUnknown
+		if !r.o.Lenient {
+			unknown = string(r.src[at:r.pos])
+		}
+	}
+	if err := r.colon(); err != nil {
+		return 0, 0, err
+	}
+	if extErr != nil {
+		return 0, 0, extErr
+	}
+	if unknown != "" {
+		return 0, 0, r.at(at, &nameError{"unknown field", unknown})
+	}
+	r.blanks()
+	return slot, at, nil
+}
+
+// extension says what is wrong with the name of an extension that the type does
+// not have. Nothing is, if there is nothing of the name.
+func (r *jsonReader) extension(typ *Type, name string, at int) error {
+	if _, err := typ.types.files.FindDescriptorByName(protoreflect.FullName(name)); err != nil {
+		return nil //nolint:nilerr // an unknown name
+	}
+	return r.at(at, errors.New("not an extension of the type"))
+}
+
+func has(set []uint64, i int) bool { return set[i>>6]&(1<<(i&63)) != 0 }
+
+// member reads the value of a field of an object, and reports whether it set it.
+func (r *jsonReader) member(m uint32, typ *Type, f *Field, base, at, limit int) (bool, error) {
+	seen := r.seen[base:]
+	if has(seen, int(f.slot)) {
+		name := string(r.src[at : at+r.nameLen(at)])
+		return false, r.at(at, &nameError{"duplicate field", name})
+	}
+	seen[f.slot>>6] |= 1 << (f.slot & 63)
+	if r.unset(f) {
+		err := r.literal("null")
+		r.look.unset(f, true)
+		return false, err
+	}
+	if f.oneof >= 0 {
+		bit := len(typ.fields) + int(f.oneof)
+		if has(seen, bit) {
+			return false, within(r.at(at, errors.New("another field of its oneof is set")), f.json)
+		}
+		seen[bit>>6] |= 1 << (bit & 63)
+	}
+	set, err := r.field(m, f, limit)
+	if err == nil && !set {
+		r.look.unset(f, false)
+	}
+	return set, err
+}
+
+// nameLen returns the length of the string at a place, which has been read.
+func (r *jsonReader) nameLen(at int) int {
+	s := scanner{src: r.src, pos: at}
+	_, _, _, _ = s.string()
+	return s.pos - at
+}
+
+// unset reports whether a null follows that says that f is unset.
+func (r *jsonReader) unset(f *Field) bool {
+	if r.peek() != 'n' {
+		return false
+	}
+	if f.isValue || f.isNull {
+		return false
+	}
+	word := scanner{src: r.src, pos: r.pos}
+	return word.literal("null") == nil
+}
+
+// field reads the value of f and reports whether it is set now.
+func (r *jsonReader) field(m uint32, f *Field, limit int) (bool, error) {
+	if r.unset(f) {
+		return false, r.literal("null")
+	}
+	i := r.t.add(entry{meta: uint32(f.slot)})
+	set := true
+	var err error
+	switch {
+	case f.isMap:
+		look := r.look
+		r.look = nil
+		err = r.pairs(i, f, limit)
+		r.look = look
+		set = r.t.entries[i].c > 0
+	case f.list:
+		err = r.list(i, f, limit)
+		set = r.t.entries[i].c > 0
+	case f.message != nil:
+		err = r.message(i, f.message, limit, false)
+	default:
+		set, err = r.scalarValue(i, f)
+		if e := &r.t.entries[i]; set && f.implicit {
+			set = e.bits() != 0
+			if isText(f.kind) {
+				set = e.b > 0
+			}
+		}
+	}
+	if err != nil {
+		return false, within(err, f.json)
+	}
+	if set {
+		r.t.link(m, i)
+	}
+	return set, nil
+}
+
+func (r *jsonReader) list(i uint32, f *Field, limit int) error {
+	if r.peek() != '[' {
+		return r.fault()
+	}
+	r.pos++
+	if r.peek() == ']' {
+		r.pos++
+		return nil
+	}
+	numbers := f.message == nil && !isText(f.kind)
+	before := r.look.snapshot()
+	dropped := false
+	for n := 0; ; n++ {
+		var err error
+		set := true
+		if numbers {
+			var v uint64
+			if v, set, err = r.bits(f); err == nil && set {
+				r.t.entries[i].c++
+				r.t.addNumber(i, f.kind, v)
+			}
+		} else {
+			e := r.t.add(entry{meta: uint32(f.slot)})
+			if f.message != nil {
+				err = r.message(e, f.message, limit, false)
+			} else {
+				set, err = r.scalarValue(e, f)
+			}
+			r.t.entries[i].c++
+			r.t.link(i, e)
+		}
+		if err != nil {
+			return within(err, "["+strconv.Itoa(n)+"]")
+		}
+		dropped = dropped || !set
+		c := r.peek()
+		if c != ',' && c != ']' {
+			return r.fault()
+		}
+		r.pos++
+		if c == ']' {
+			break
+		}
+	}
+	if dropped {
+		r.look.restore(before)
+	}
+	return nil
+}
+
+func (r *jsonReader) pairs(i uint32, f *Field, limit int) error {
+	if r.peek() != '{' {
+		return r.fault()
+	}
+	r.pos++
+	if r.peek() == '}' {
+		r.pos++
+		return nil
+	}
+	for {
+		if r.peek() != '"' {
+			return r.fault()
+		}
+		at := r.pos
+		key, err := r.mapKey(f.key)
+		if err != nil {
+			return err
+		}
+		if err := r.colon(); err != nil {
+			return err
+		}
+		v := r.t.add(entry{})
+		set := true
+		if f.val.message != nil {
+			err = r.message(v, f.val.message, limit, false)
+		} else {
+			r.blanks()
+			set, err = r.scalarValue(v, f.val)
+		}
+		if err != nil {
+			return within(err, "[*]")
+		}
+		if set {
+			key.c = v
+			k := r.t.add(key)
+			r.t.entries[i].c++
+			r.t.link(i, k)
+		}
+		c := r.peek()
+		if c != ',' && c != '}' {
+			return r.fault()
+		}
+		r.pos++
+		if c == '}' {
+			count := r.t.entries[i].c
+			if r.t.sortMap(i, f); r.t.entries[i].c != count {
+				return r.at(at, errors.New("a key twice"))
+			}
+			return nil
+		}
+	}
+}
+
+func (r *jsonReader) mapKey(f *Field) (entry, error) {
+	at := r.pos
+	if f.kind == protoreflect.StringKind {
+		return r.keepString()
+	}
+	name, err := r.text()
+	if err != nil {
+		return entry{}, err
+	}
+	var v uint64
+	switch f.kind {
+	case protoreflect.BoolKind:
+		switch string(name) {
+		case "true":
+			v = 1
+		case "false":
+		default:
+			err = strconv.ErrSyntax
+		}
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		v, err = strconv.ParseUint(string(name), 10, 32)
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		v, err = strconv.ParseUint(string(name), 10, 64)
+	default:
+		var n int64
+		n, err = strconv.ParseInt(string(name), 10, bitSize(f.kind))
+		v = uint64(n)
+	}
+	if err != nil {
+		return entry{}, r.at(at, errors.New("invalid key for "+f.kind.String()+" keys"))
+	}
+	e := entry{}
+	e.setBits(v)
+	return e, nil
+}
+
+func bitSize(k protoreflect.Kind) int {
+	switch k {
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind,
+		protoreflect.Uint64Kind, protoreflect.Fixed64Kind, protoreflect.DoubleKind:
+		return 64
+	default:
+		return 32
+	}
+}
+
+// keepString reads a string that stays.
+func (r *jsonReader) keepString() (entry, error) {
+	from, to, escaped, err := r.string()
+	if err != nil {
+		return entry{}, err
+	}
+	if escaped {
+		return r.t.keep(r.tmp), nil
+	}
+	return entry{a: uint32(from), b: uint32(to - from)}, nil
+}
+
+// scalarValue reads a scalar into entry i. It reports false for a value that is to
+// be ignored.
+func (r *jsonReader) scalarValue(i uint32, f *Field) (bool, error) {
+	switch f.kind {
+	case protoreflect.StringKind:
+		if r.peek() != '"' {
+			return false, r.invalid(f)
+		}
+		e, err := r.keepString()
+		r.t.setText(i, e)
+		return true, err
+	case protoreflect.BytesKind:
+		if r.peek() != '"' {
+			return false, r.invalid(f)
+		}
+		at := r.pos
+		b, err := r.text()
+		if err != nil {
+			return false, err
+		}
+		off := len(r.t.aux)
+		aux, ok := appendBase64(r.t.aux, b)
+		if !ok {
+			r.pos = at
+			return false, r.invalid(f)
+		}
+		r.t.aux = aux
+		r.t.setText(i, r.t.since(off))
+		return true, nil
+	}
+	v, set, err := r.bits(f)
+	r.t.entries[i].setBits(v)
+	return set, err
+}
+
+// setText makes entry i refer to what e refers to.
+func (t *Tree) setText(i uint32, e entry) {
+	at := &t.entries[i]
+	at.meta |= e.meta & flagAux
+	at.a, at.b = e.a, e.b
+}
+
+// invalid is the error of a value that is none of f. What is no token at all is
+// not even that.
+func (r *jsonReader) invalid(f *Field) error {
+	start := r.peek()
+	at := r.pos
+	if start == '{' || start == '[' {
+		return r.at(at, &valueError{f.kind.String()})
+	}
+	if err := r.scalar(start); err != nil {
+		return err
+	}
+	return r.at(at, &valueError{f.kind.String()})
+}
+
+// appendBase64 reads base64 in either alphabet, padded or not.
+func appendBase64(b, s []byte) ([]byte, bool) {
+	enc := base64.StdEncoding
+	if slices.Contains(s, '-') || slices.Contains(s, '_') {
+		enc = base64.URLEncoding
+	}
+	if len(s)%4 != 0 {
+		enc = enc.WithPadding(base64.NoPadding)
+	}
+	b, err := enc.AppendDecode(b, s)
+	return b, err == nil
+}
+
+// bits reads a number, a bool or an enum.
+func (r *jsonReader) bits(f *Field) (v uint64, set bool, err error) {
+	c := r.peek()
+	at := r.pos
+	ok := false
+	switch {
+	case f.kind == protoreflect.BoolKind && c == 't':
+		return 1, true, r.literal("true")
+	case f.kind == protoreflect.BoolKind && c == 'f':
+		return 0, true, r.literal("false")
+	case f.kind == protoreflect.BoolKind:
+	case f.isNull && c == 'n':
+		return 0, true, r.literal("null")
+	case f.enum != nil && c == '"':
+		var name []byte
+		if name, err = r.text(); err != nil {
+			return 0, false, err
+		}
+		n, found := f.enum.names[string(name)]
+		if found {
+			r.look.enum(true)
+		}
+		if found || r.o.Lenient {
+			return uint64(n), found, nil
+		}
+	case c == '-' || '0' <= c && c <= '9':
+		var b []byte
+		if b, err = r.number(); err != nil {
+			return 0, false, err
+		}
+		if f.enum != nil {
+			r.look.enum(false)
+		}
+		v, ok = numberBits(f.kind, b)
+	case c == '"':
+		var b []byte
+		if b, err = r.text(); err != nil {
+			return 0, false, err
+		}
+		v, ok = textBits(f.kind, b)
+	}
+	if !ok {
+		r.pos = at
+		return 0, false, r.invalid(f)
+	}
+	return v, true, nil
+}
+
+// numberBits converts a number of JSON.
+func numberBits(k protoreflect.Kind, b []byte) (uint64, bool) {
+	switch k {
+	case protoreflect.FloatKind:
+		v, err := strconv.ParseFloat(string(b), 32)
+		return uint64(math.Float32bits(float32(v))), err == nil
+	case protoreflect.DoubleKind:
+		v, err := strconv.ParseFloat(string(b), 64)
+		return math.Float64bits(v), err == nil
+	}
+	b, ok := integer(b)
+	if !ok {
+		return 0, false
+	}
+	if len(b) < 10 && b[0] != '-' { // what fits everywhere
+		n := uint64(0)
+		for _, c := range b {
+			n = n*10 + uint64(c-'0')
+		}
+		return n, len(b) > 0
+	}
+	switch k {
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		v, err := strconv.ParseUint(string(b), 10, bitSize(k))
+		return v, err == nil
+	default:
+		v, err := strconv.ParseInt(string(b), 10, bitSize(k))
+		return uint64(v), err == nil
+	}
+}
+
+// textBits converts a number in quotes.
+func textBits(k protoreflect.Kind, b []byte) (uint64, bool) {
+	if k == protoreflect.EnumKind {
+		return 0, false
+	}
+	if k == protoreflect.FloatKind || k == protoreflect.DoubleKind {
+		var v float64
+		special := true
+		switch string(b) {
+		case "NaN":
+			v = math.NaN()
+		case "Infinity":
+			v = math.Inf(1)
+		case "-Infinity":
+			v = math.Inf(-1)
+		default:
+			special = false
+		}
+		if special && k == protoreflect.FloatKind {
+			return uint64(math.Float32bits(float32(v))), true
+		}
+		if special {
+			return math.Float64bits(v), true
+		}
+	}
+	if n, ok := numberEnd(b); !ok || n != len(b) {
+		return 0, false
+	}
+	return numberBits(k, b)
+}
+
+func trimmed(b []byte) string { return strings.TrimSpace(string(b)) }
