@@ -24,7 +24,8 @@ const (
 	// Accept answers 200 without a body: nothing changes.
 	Accept Mode = "accept"
 	// Echo answers with the message that came: the response if the envelope has
-	// one, otherwise the request. Events are accepted.
+	// one, otherwise the request, or the empty answer of a function. Events are
+	// accepted.
 	Echo Mode = "echo"
 	// Merge answers as Echo does, with Options.Merge merged into the message.
 	Merge Mode = "merge"
@@ -293,17 +294,23 @@ func (h *handler) answer(req Request) (status int, body []byte) {
 }
 
 // messageOf returns the message in an envelope: the response when there is one.
+// That of a function begins empty.
 func messageOf(envelope []byte) (json.RawMessage, bool) {
 	var e struct {
+		Function          string
 		Request, Response json.RawMessage
 	}
 	if json.Unmarshal(envelope, &e) != nil {
 		return nil, false
 	}
-	if e.Response != nil {
+	switch {
+	case e.Response != nil:
 		return e.Response, true
+	case e.Request == nil && e.Function != "":
+		return json.RawMessage("{}"), true
+	default:
+		return e.Request, e.Request != nil
 	}
-	return e.Request, e.Request != nil
 }
 
 // mergeInto applies a JSON merge patch. Numbers keep their digits.

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 const (
 	inRequest  = `{"fullMethod":"/x.Y/Z","request":{"a":"1","n":18446744073709551615,"deep":{"x":1,"y":2}}}`
 	inResponse = `{"fullMethod":"/x.Y/Z","request":{"a":"1"},"response":{"b":"2"}}`
+	aFunction  = `{"function":"function/preuserinfo","userinfo":{"sub":"1"}}`
 	anEvent    = `{"event_type":"user.human.added","aggregateID":"1"}`
 )
 
@@ -77,6 +78,8 @@ func TestModes(t *testing.T) {
 		"echo of a response":         {echotarget.Options{Mode: echotarget.Echo}, inResponse, 200, `{"b":"2"}`},
 		"echo of an event":           {echotarget.Options{Mode: echotarget.Echo}, anEvent, 200, ""},
 		"merge keeps what it leaves": {echotarget.Options{Mode: echotarget.Merge, Merge: `{"a":null,"c":[1],"deep":{"y":3}}`}, inRequest, 200, `{"c":[1],"deep":{"x":1,"y":3},"n":18446744073709551615}`},
+		"echo of a function":         {echotarget.Options{Mode: echotarget.Echo}, aFunction, 200, `{}`},
+		"merge into a function":      {echotarget.Options{Mode: echotarget.Merge, Merge: `{"append_log_claims":["a"]}`}, aFunction, 200, `{"append_log_claims":["a"]}`},
 		"merge into an event":        {echotarget.Options{Mode: echotarget.Merge, Merge: `{"a":1}`}, anEvent, 200, ""},
 		"veto":                       {echotarget.Options{Mode: echotarget.Veto}, inRequest, 200, `{"forwardedErrorMessage":"refused by echo-target","forwardedStatusCode":403}`},
 		"veto in other words":        {echotarget.Options{Mode: echotarget.Veto, Status: 409, Message: "taken"}, inRequest, 200, `{"forwardedErrorMessage":"taken","forwardedStatusCode":409}`},
