@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/execgate/execgate/proxy/h1"
 	"github.com/execgate/execgate/proxy/h2"
 )
 
@@ -28,8 +29,8 @@ type ServerOptions struct {
 	MaxConcurrentStreams int
 	// Logger gets what the HTTP server has to say of broken connections, at debug level. Nil: nobody does.
 	Logger *slog.Logger
-	// Relay makes the engine of package h2 serve HTTP/2: calls that match nothing are relayed frame by frame. Otherwise
-	// net/http serves it. HTTP/1.1 is net/http's in either case.
+	// Relay makes the engines of packages h2 and h1 serve the connections: what matches nothing is relayed frame by frame,
+	// or byte by byte. Otherwise net/http serves everything.
 	Relay bool
 	// RelayObserver is told what the engine does; nil: nobody is.
 	RelayObserver h2.Observer
@@ -41,7 +42,10 @@ type Server struct {
 	http  *http.Server
 	tls   bool
 
-	engine *h2.Engine // nil: net/http serves everything
+	engine  *h2.Engine // nil: net/http serves everything
+	engine1 *h1.Engine // takes what does not speak HTTP/2
+	others  *h2.HTTP1Listener
+	serving sync.Once // of others, by http
 
 	mu        sync.Mutex
 	closed    bool
@@ -100,6 +104,11 @@ func NewServer(p *Proxy, o ServerOptions) (*Server, error) {
 			return nil, err
 		}
 		p.upstream.relay = s.engine
+		s.others = h2.NewHTTP1Listener(&net.TCPAddr{})
+		if s.engine1, err = newEngine1(p, o, s.others.Hand); err != nil {
+			return nil, err
+		}
+		s.http.ConnState = h1.StateChanged
 	}
 	return s, nil
 }
@@ -121,7 +130,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// serveEngine gives the connections to the engine, and those that do not speak HTTP/2 to net/http.
+// serveEngine gives the connections to the engines.
 func (s *Server) serveEngine(ln net.Listener) error {
 	defer func() { _ = ln.Close() }()
 	s.mu.Lock()
@@ -131,14 +140,8 @@ func (s *Server) serveEngine(ln net.Listener) error {
 	}
 	s.listeners[ln] = struct{}{}
 	s.mu.Unlock()
-	other := h2.NewHTTP1Listener(ln.Addr())
-	ended := make(chan error, 1)
-	go func() { ended <- s.http.Serve(other) }() // TLS has been done.
-	err := s.engine.Serve(ln, other.Hand)
-	_ = other.Close()
-	if failed := <-ended; err == nil && !errors.Is(failed, http.ErrServerClosed) && !errors.Is(failed, net.ErrClosed) {
-		err = failed
-	}
+	s.serving.Do(func() { go func() { _ = s.http.Serve(s.others) }() }) // TLS has been done.
+	err := s.engine.Serve(ln, func(nc net.Conn) { go s.engine1.ServeConn(nc) })
 	s.mu.Lock()
 	delete(s.listeners, ln)
 	s.mu.Unlock()
@@ -162,12 +165,13 @@ const drainPoll = 20 * time.Millisecond
 // What then still runs is cut; cut is how much that was.
 func (s *Server) Drain(ctx context.Context) (cut int) {
 	s.stopListening()
-	var both sync.WaitGroup
+	var all sync.WaitGroup
 	if s.engine != nil {
-		both.Go(func() { _ = s.engine.Shutdown(ctx) })
+		all.Go(func() { _ = s.engine.Shutdown(ctx) })
+		all.Go(func() { _ = s.engine1.Shutdown(ctx) })
 	}
-	both.Go(func() { _ = s.http.Shutdown(ctx) })
-	both.Wait()
+	all.Go(func() { _ = s.http.Shutdown(ctx) })
+	all.Wait()
 	for s.proxy.InFlight() > 0 && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -185,6 +189,7 @@ func (s *Server) Close() error {
 	s.proxy.tunnels.cut()
 	err := s.http.Close()
 	if s.engine != nil {
+		s.engine1.Close()
 		s.engine.Close()
 	}
 	return err

@@ -1,0 +1,234 @@
+package h1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// upConn is a connection to the upstream.
+type upConn struct {
+	*socket
+
+	in     input
+	used   bool  // an exchange has ended on it
+	idleAt int64 // engine's clock
+}
+
+// tlsConn is a connection over TLS that can be polled.
+type tlsConn struct {
+	*tls.Conn
+	below *pollConn // nil: it cannot
+}
+
+// silent reports whether there is nothing to read: no answer that nobody asked for, and no end.
+func (c *tlsConn) silent() bool {
+	if c.below == nil {
+		return true
+	}
+	c.below.polling = true
+	defer func() { c.below.polling = false }()
+	var one [1]byte
+	n, err := c.Conn.Read(one[:])
+	var nothing nothingYet
+	return n == 0 && errors.As(err, &nothing)
+}
+
+var (
+	errClosed  = errors.New("gateway is closed")
+	errCrowded = errors.New("no connection to the upstream became free")
+)
+
+// pool has the connections to the upstream.
+type pool struct {
+	e *Engine
+	// noHTTP1 is set when the upstream did not want to speak HTTP/1.1 over TLS.
+	noHTTP1 atomic.Bool
+
+	mu     sync.Mutex
+	idle   []*upConn // the one used last at the end
+	open   int
+	queue  []chan *upConn // who waits, the first first; nil is sent for a place
+	closed bool
+}
+
+// get returns a connection: one that was used before unless fresh is set, or a new one.
+func (p *pool) get(fresh bool) (*upConn, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errClosed
+	}
+	if n := len(p.idle); n > 0 {
+		if !fresh {
+			u := p.idle[n-1]
+			p.idle[n-1] = nil
+			p.idle = p.idle[:n-1]
+			p.mu.Unlock()
+			return u, nil
+		}
+		if p.open >= p.e.o.Upstream.MaxConns {
+			u := p.idle[0]
+			p.idle = append(p.idle[:0], p.idle[1:]...)
+			p.open--
+			defer u.discard()
+		}
+	}
+	if p.open < p.e.o.Upstream.MaxConns {
+		p.open++
+		p.mu.Unlock()
+		return p.dial()
+	}
+	turn := make(chan *upConn, 1)
+	p.queue = append(p.queue, turn)
+	p.mu.Unlock()
+	return p.await(turn)
+}
+
+// await waits for a connection or a place.
+func (p *pool) await(turn chan *upConn) (*upConn, error) {
+	patience := time.NewTimer(p.e.o.Upstream.QueueTimeout)
+	defer patience.Stop()
+	select {
+	case u := <-turn:
+		if u == nil {
+			return p.dial()
+		}
+		return u, nil
+	case <-patience.C:
+	case <-p.e.quit:
+	}
+	p.mu.Lock()
+	for i, waiting := range p.queue {
+		if waiting == turn {
+			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			p.mu.Unlock()
+			return nil, errCrowded
+		}
+	}
+	p.mu.Unlock()
+	if u := <-turn; u != nil { // It came just now.
+		return u, nil
+	}
+	return p.dial()
+}
+
+// dial opens a connection, for which there is a place.
+func (p *pool) dial() (*upConn, error) {
+	o := &p.e.o.Upstream
+	ctx, cancel := context.WithTimeout(p.e.ctx, o.DialTimeout)
+	nc, err := o.Dial(ctx, o.Address)
+	cancel()
+	if err == nil && o.TLS != nil {
+		nc, err = p.handshake(nc)
+	}
+	if err != nil {
+		p.gone()
+		return nil, err
+	}
+	return &upConn{socket: newSocket(nc)}, nil
+}
+
+func (p *pool) handshake(nc net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(p.e.ctx, 2*p.e.o.Upstream.DialTimeout)
+	defer cancel()
+	nc = newPollConn(nc)
+	below, _ := nc.(*pollConn)
+	t := tls.Client(nc, p.e.o.Upstream.TLS)
+	err := t.HandshakeContext(ctx)
+	if err == nil {
+		return &tlsConn{Conn: t, below: below}, nil
+	}
+	_ = nc.Close()
+	const noApplicationProtocol = 120 // RFC 7301 3.2
+	var alert tls.AlertError
+	if errors.As(err, &alert) && alert == noApplicationProtocol {
+		p.noHTTP1.Store(true)
+		return nil, ErrNoHTTP1
+	}
+	return nil, err
+}
+
+// put takes a connection back that may be used again.
+func (p *pool) put(u *upConn) {
+	u.used = true
+	u.in.rest()
+	u.idleAt = p.e.now.Load()
+	p.mu.Lock()
+	switch {
+	case p.closed:
+	case len(p.queue) > 0:
+		turn := p.queue[0]
+		p.queue = p.queue[1:]
+		p.mu.Unlock()
+		turn <- u
+		return
+	case len(p.idle) < p.e.o.Upstream.MaxIdle:
+		p.idle = append(p.idle, u)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	p.drop(u)
+}
+
+// drop closes a connection that may not be used again.
+func (p *pool) drop(u *upConn) {
+	u.discard()
+	p.gone()
+}
+
+func (u *upConn) discard() {
+	_ = u.Close()
+	u.in.free()
+}
+
+// gone makes the place of a connection free.
+func (p *pool) gone() {
+	p.mu.Lock()
+	if len(p.queue) > 0 && !p.closed {
+		turn := p.queue[0]
+		p.queue = p.queue[1:]
+		p.mu.Unlock()
+		turn <- nil
+		return
+	}
+	p.open--
+	p.mu.Unlock()
+}
+
+// expire closes connections that were not used for long.
+func (p *pool) expire(now int64) {
+	limit := now - int64(p.e.o.Upstream.IdleTimeout)
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && p.idle[n].idleAt < limit {
+		n++
+	}
+	old := append([]*upConn(nil), p.idle[:n]...)
+	if n > 0 {
+		m := copy(p.idle, p.idle[n:])
+		clear(p.idle[m:])
+		p.idle = p.idle[:m]
+	}
+	p.mu.Unlock()
+	for _, u := range old {
+		p.drop(u)
+	}
+}
+
+// close closes the idle connections, and every one that comes back.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, u := range idle {
+		p.drop(u)
+	}
+}
