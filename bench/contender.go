@@ -35,6 +35,8 @@ type contender struct {
 	name    string
 	command string // a peer's program; empty for what is always there
 	start   func(ctx context.Context, b *bench, s *scenario) (*running, error)
+	// gateways are measured with each number of executions.
+	gateway bool
 	does    func(s *scenario) bool // nil: all
 }
 
@@ -53,17 +55,17 @@ func (r *running) stop() {
 // contenders are all there are, in the order of the tables.
 func contenders() []contender {
 	return []contender{
-		{name: "direct", start: startDirect, does: func(s *scenario) bool { return s.callout == "" && !s.tls && s.executions == 0 && s.idle == 0 }},
-		{name: "nginx", command: "nginx", start: startNginx, does: peerDoes},
-		{name: "haproxy", command: "haproxy", start: startHAProxy, does: func(s *scenario) bool { return peerDoes(s) && s.callout == "" }},
-		{name: "nghttpx", command: "nghttpx", start: startNghttpx, does: func(s *scenario) bool { return peerDoes(s) && s.callout == "" }},
-		{name: "execgate", start: gatewayWith("h2")},
-		{name: "execgate-nethttp", start: gatewayWith("nethttp"), does: func(s *scenario) bool { return s.executions == 0 }},
+		{name: "direct", start: startDirect, does: func(s *scenario) bool { return s.callout == "" && !s.tls && s.idle == 0 }},
+		{name: "nginx", command: "nginx", start: startNginx},
+		{name: "haproxy", command: "haproxy", start: startHAProxy, does: noCallout},
+		{name: "nghttpx", command: "nghttpx", start: startNghttpx, does: noCallout},
+		{name: "execgate", start: gatewayWith("h2", configuredAnyway), gateway: true},
+		{name: "execgate-nethttp", start: gatewayWith("nethttp", configuredAnyway), gateway: true, does: func(s *scenario) bool { return s.executions == nil && !s.open }},
 	}
 }
 
-// peerDoes leaves out what only the gateway has.
-func peerDoes(s *scenario) bool { return s.executions == 0 }
+// noCallout leaves out what a proxy cannot do.
+func noCallout(s *scenario) bool { return s.callout == "" }
 
 // find looks for a program also where Debian puts daemons.
 func find(command string) (string, error) {

@@ -35,37 +35,45 @@ func (b *bench) buildGateway(ctx context.Context) error {
 	return nil
 }
 
-func gatewayWith(engine string) func(context.Context, *bench, *scenario) (*running, error) {
+func gatewayWith(engine string, executions int) func(context.Context, *bench, *scenario) (*running, error) {
 	return func(ctx context.Context, b *bench, s *scenario) (*running, error) {
-		name := "execgate-" + engine
+		name := fmt.Sprintf("execgate-%s-%d", engine, executions)
 		v, err := b.settings(name, s)
 		if err != nil {
 			return nil, err
 		}
 		v.Engine, v.Token, v.Set = engine, "of-the-bench", filepath.Join(v.Dir, "schema.binpb")
-		executions := max(s.executions, configuredAnyway)
 		if err := os.WriteFile(v.Set, schemaWith(executions), 0o600); err != nil {
-			return nil, err
-		}
-		rules := filepath.Join(v.Dir, "rules.yaml")
-		if err := os.WriteFile(rules, rulesWith(executions, s.callout, b.port), 0o600); err != nil {
 			return nil, err
 		}
 		file, err := v.write("execgate.yaml")
 		if err != nil {
 			return nil, err
 		}
-		p, err := startProcess(name, nil, b.gateway, "serve", "--config", file, "--apply", rules)
-		if err != nil {
-			return nil, err
+		for first := 0; ; first += mostAtOnce {
+			rules := filepath.Join(v.Dir, "rules.yaml")
+			last := min(first+mostAtOnce, executions)
+			if err := os.WriteFile(rules, rulesWith(first, last, s.callout, b.port), 0o600); err != nil {
+				return nil, err
+			}
+			p, err := startProcess(name, nil, b.gateway, "serve", "--config", file, "--apply", rules)
+			if err != nil {
+				return nil, err
+			}
+			if err := p.wait(ctx, func() bool { return isReady(ctx, local(v.REST)) }); err != nil {
+				p.stop()
+				return nil, err
+			}
+			if last == executions {
+				return &running{process: p, address: local(v.GRPC)}, nil
+			}
+			p.stop() // The store keeps them.
 		}
-		if err := p.wait(ctx, func() bool { return isReady(ctx, local(v.REST)) }); err != nil {
-			p.stop()
-			return nil, err
-		}
-		return &running{process: p, address: local(v.GRPC)}, nil
 	}
 }
+
+// mostAtOnce is how many executions a document has: a revision holds 100,000 items.
+const mostAtOnce = 50_000
 
 func isReady(ctx context.Context, ops string) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/readyz", http.NoBody)
@@ -80,8 +88,11 @@ func isReady(ctx context.Context, ops string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// methodsPerService is how many methods each of the services has that nobody calls.
-const methodsPerService = 100
+// How many methods each of the services has that nobody calls, and how many executions each target.
+const (
+	methodsPerService   = 100
+	executionsPerTarget = 1000
+)
 
 // unused names the condition of the i-th execution that matches nothing: a request or a response of a method of its own.
 func unused(i int) string {
@@ -117,10 +128,9 @@ func schemaWith(executions int) []byte {
 	return raw
 }
 
-// rulesWith are the executions that match nothing, and one for the call-out if there is one.
-func rulesWith(executions int, callout string, port int) []byte {
+// rulesWith are executions that match nothing, from first to before last, and one for the call-out if there is one.
+func rulesWith(first, last int, callout string, port int) []byte {
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "kind: Target\nname: nobody\nwebhook: {url: http://127.0.0.1:%d/nobody}\ntimeout: 5s\ninterrupt_on_error: true\n", port)
 	if callout != "" {
 		kind := "webhook"
 		if callout == rewritePath {
@@ -129,8 +139,11 @@ func rulesWith(executions int, callout string, port int) []byte {
 		fmt.Fprintf(&out, "---\nkind: Target\nname: callout\n%s: {url: http://127.0.0.1:%d%s}\ntimeout: 5s\ninterrupt_on_error: true\n", kind, port, callout)
 		fmt.Fprintf(&out, "---\nkind: Execution\ncondition: request%s\ntargets: [callout]\n", unaryMethod)
 	}
-	for i := range executions {
-		fmt.Fprintf(&out, "---\nkind: Execution\ncondition: %s\ntargets: [nobody]\n", unused(i))
+	for i := first; i < last; i++ {
+		if i%executionsPerTarget == 0 {
+			fmt.Fprintf(&out, "---\nkind: Target\nname: nobody%d\nwebhook: {url: http://127.0.0.1:%d/nobody}\ntimeout: 5s\ninterrupt_on_error: true\n", i/executionsPerTarget, port)
+		}
+		fmt.Fprintf(&out, "---\nkind: Execution\ncondition: %s\ntargets: [nobody%d]\n", unused(i), i/executionsPerTarget)
 	}
 	return out.Bytes()
 }

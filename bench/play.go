@@ -51,12 +51,21 @@ func (b *bench) startAll(ctx context.Context, s *scenario, players []contender, 
 		if c.does != nil && !c.does(s) {
 			continue
 		}
-		r, err := c.start(ctx, b, s)
-		if err != nil {
-			return teams, fmt.Errorf("%s: %w", c.name, err)
+		variants := []contender{c}
+		if c.gateway && s.executions != nil {
+			variants = nil
+			for _, n := range s.executions {
+				variants = append(variants, contender{name: fmt.Sprintf("%s, %d executions", c.name, n), start: gatewayWith("h2", n)})
+			}
 		}
-		teams = append(teams, team{c, r})
-		p.Contenders = append(p.Contenders, &result{Name: c.name})
+		for _, c := range variants {
+			r, err := c.start(ctx, b, s)
+			if err != nil {
+				return teams, fmt.Errorf("%s: %w", c.name, err)
+			}
+			teams = append(teams, team{c, r})
+			p.Contenders = append(p.Contenders, &result{Name: c.name})
+		}
 	}
 	return teams, nil
 }
@@ -137,7 +146,7 @@ var shares = []int{50, 80, 100}
 const openStreams = 100
 
 // playOpen finds each contender's peak with a closed loop, and then calls at fixed rates: shares of that peak, and for all
-// the same rate, 80 % of the lowest peak.
+// the same rate, 80 % of nginx's peak (or of the lowest, without it).
 func (b *bench) playOpen(ctx context.Context, o options, s *scenario, teams []team, p *played) error {
 	peaks := make([]float64, len(teams))
 	for i, t := range teams {
@@ -166,6 +175,11 @@ func (b *bench) playOpen(ctx context.Context, o options, s *scenario, teams []te
 		}
 	}
 	common := 0.8 * slices.Min(peaks)
+	for i, t := range teams {
+		if t.name == "nginx" {
+			common = 0.8 * peaks[i]
+		}
+	}
 	add("same for all", func(int) float64 { return common })
 	for _, share := range shares {
 		add(fmt.Sprintf("%d %% of own peak", share), func(i int) float64 { return peaks[i] * float64(share) / 100 })

@@ -18,14 +18,14 @@ type scenario struct {
 	rest        bool
 	tls         bool
 	callout     string // path at the target that the gateway, or nginx with Lua, calls for each call
-	executions  int
-	idle        int  // connections whose memory is measured instead
-	open        bool // fixed rates instead
+	executions  []int  // the gateway is measured with each of these numbers of executions, of which none matches
+	idle        int    // connections whose memory is measured instead
+	open        bool   // fixed rates instead
 }
 
 // scenarios are all there are, in the order of the table.
 func scenarios() []*scenario {
-	all := []*scenario{
+	return []*scenario{
 		{name: "unary-1x1", title: "unary 200 B, 1 connection x 1 stream", conns: 1, streams: 1, size: 200},
 		{name: "unary-64x1", title: "unary 200 B, 64x1", conns: 64, streams: 1, size: 200},
 		{name: "unary-4x16", title: "unary 200 B, 4x16", conns: 4, streams: 16, size: 200},
@@ -42,14 +42,8 @@ func scenarios() []*scenario {
 		{name: "rewrite", title: "unary 200 B, 4x16, one rest_request_response per call", conns: 4, streams: 16, size: 200, callout: rewritePath},
 		{name: "idle", title: "memory per idle HTTP/2 connection, 1000 open", conns: 1000, streams: 1, size: 200, idle: 1000},
 		{name: "open-4x16", title: "unary 200 B, 4 connections, open loop", conns: 4, streams: 16, size: 200, open: true},
+		{name: "executions", title: "unary 200 B, 4x16, by the number of executions, none matching", conns: 4, streams: 16, size: 200, executions: []int{10, 1000, 100_000}},
 	}
-	for _, n := range []int{10, 1000, 100_000} {
-		all = append(all, &scenario{
-			name: fmt.Sprint("executions-", n), title: fmt.Sprintf("unary 200 B, 4x16, %d executions, none matching", n),
-			conns: 4, streams: 16, size: 200, executions: n,
-		})
-	}
-	return all
 }
 
 // choose returns the scenarios whose names match one of the patterns, all for none.
