@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/execgate/execgate/store"
@@ -28,6 +29,7 @@ type core struct {
 	functions  []string // beside those of ZITADEL
 	checkURL   func(ctx context.Context, url string) error
 	limits     Limits
+	logger     *slog.Logger
 }
 
 // read returns the state that a query is answered from: the last known one while the store is away.

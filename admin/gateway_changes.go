@@ -58,6 +58,7 @@ var shown = map[store.Kind]map[string]func(json.RawMessage) string{
 	},
 	store.KindExecutionPolicy: {"enabled": asStored, "mode": asStored, "per_message": asStored},
 	store.KindSwitch:          {"on": asStored},
+	store.KindDeliveries:      {"delivery": asStored, "state": asStored, "target": asStored, "count": asStored},
 }
 
 func asStored(v json.RawMessage) string { return string(v) }
@@ -135,10 +136,16 @@ func (r record) flatten() record {
 	return flat
 }
 
+// outdated says whether an item only removes what was done to deliveries before.
+func outdated(it store.RevisionItem) bool { return it.Kind == store.KindDeliveries && it.After == nil }
+
 // describeChange says what changed in one item, field by field and without secrets. Nil for what is only remembered.
 func describeChange(it store.RevisionItem, nameOf func(targetID string) string) *gatewaypb.ItemChange {
-	if it.Kind == store.KindTargetTombstone || it.Kind == store.KindExecutionTombstone {
+	if it.Kind == store.KindTargetTombstone || it.Kind == store.KindExecutionTombstone || outdated(it) {
 		return nil
+	}
+	if it.Kind == store.KindDeliveries {
+		it.Before = nil // of what was done to deliveries before
 	}
 	c := &gatewaypb.ItemChange{Change: gatewaypb.ChangeKind_CHANGE_KIND_UPDATE, Kind: string(it.Kind), Id: it.ID}
 	switch {
@@ -152,7 +159,7 @@ func describeChange(it store.RevisionItem, nameOf func(targetID string) string) 
 		if c.Name = targetName(it.After); c.Name == "" {
 			c.Name = targetName(it.Before)
 		}
-	case store.KindTargetPolicy:
+	case store.KindTargetPolicy, store.KindDeliveries:
 		c.Name = nameOf(it.ID)
 	}
 	before, after := decodeRecord(it.Before).flatten(), decodeRecord(it.After).flatten()

@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -39,6 +42,7 @@ func init() {
 		gatewaypb.GatewayService_DropDelivery_FullMethodName: {permGatewayWrite, fields(func(r *gatewaypb.DropDeliveryRequest) error {
 			return checkDeliveryID(r.GetId())
 		}), false},
+		gatewaypb.GatewayService_DropDeliveries_FullMethodName: {permGatewayWrite, fields(gatewayDropDeliveries), false},
 	} {
 		rules[method] = r
 	}
@@ -55,8 +59,8 @@ func checkDeliveryTarget(ref string) error {
 }
 
 func gatewayListDeliveries(r *gatewaypb.ListDeliveriesRequest) error {
-	if _, err := queue.ParseState(r.GetState()); r.GetState() != "" && err != nil {
-		return invalid("state: value must be pending, parked, delivered or dead")
+	if err := checkDeliveryState(r.GetState()); err != nil {
+		return err
 	}
 	if r.GetLimit() > maxDeliveries {
 		return invalid("limit: value must be at most %d", maxDeliveries)
@@ -74,19 +78,32 @@ func gatewayReplayDeliveries(r *gatewaypb.ReplayDeliveriesRequest) error {
 	return checkDeliveryTarget(r.GetTarget())
 }
 
+func gatewayDropDeliveries(r *gatewaypb.DropDeliveriesRequest) error {
+	if r.GetState() == "" && r.GetTarget() == "" {
+		return invalid("state: a state or a target is required")
+	}
+	if err := checkDeliveryState(r.GetState()); err != nil {
+		return err
+	}
+	return checkDeliveryTarget(r.GetTarget())
+}
+
+// checkDeliveryState checks a state that may be left out.
+func checkDeliveryState(state string) error {
+	if _, err := queue.ParseState(state); state != "" && err != nil {
+		return invalid("state: value must be pending, parked, delivered or dead")
+	}
+	return nil
+}
+
 // ListDeliveries returns a page of them.
 func (g *gateway) ListDeliveries(ctx context.Context, r *gatewaypb.ListDeliveriesRequest) (*gatewaypb.ListDeliveriesResponse, error) {
 	if g.o.Deliveries == nil {
 		return nil, errNoDeliveries
 	}
 	s := g.lastKnown(ctx)
-	f := queue.Filter{Target: deliveryTarget(s, r.GetTarget()), Limit: int(r.GetLimit()), Cursor: r.GetCursor()}
-	if r.GetState() != "" {
-		var err error
-		if f.State, err = queue.ParseState(r.GetState()); err != nil {
-			return nil, err
-		}
-	}
+	f := deliveryFilter(s, r.GetState(), r.GetTarget())
+	f.Limit, f.Cursor = int(r.GetLimit()), r.GetCursor()
 	page, err := g.o.Deliveries.List(ctx, f)
 	if err != nil {
 		return nil, deliveryError(err)
@@ -121,6 +138,7 @@ func (g *gateway) ReplayDelivery(ctx context.Context, r *gatewaypb.ReplayDeliver
 	if err := g.o.Deliveries.Replay(ctx, r.GetId()); err != nil {
 		return nil, deliveryError(err)
 	}
+	g.noteDelivery(ctx, "ReplayDelivery", r.GetId())
 	return &gatewaypb.ReplayDeliveryResponse{}, nil
 }
 
@@ -129,11 +147,11 @@ func (g *gateway) ReplayDeliveries(ctx context.Context, r *gatewaypb.ReplayDeliv
 	if g.o.Deliveries == nil {
 		return nil, errNoDeliveries
 	}
-	n, err := queue.ReplayAll(ctx, g.o.Deliveries, queue.Filter{Target: deliveryTarget(g.lastKnown(ctx), r.GetTarget())})
+	n, err := g.deliveriesDo(ctx, "ReplayDeliveries", queue.StateDead.String(), r.GetTarget(), queue.ReplayAll)
 	if err != nil {
-		return nil, deliveryError(err)
+		return nil, err
 	}
-	return &gatewaypb.ReplayDeliveriesResponse{Replayed: uint32(max(n, 0))}, nil
+	return &gatewaypb.ReplayDeliveriesResponse{Replayed: n}, nil
 }
 
 // DropDelivery forgets one.
@@ -144,7 +162,69 @@ func (g *gateway) DropDelivery(ctx context.Context, r *gatewaypb.DropDeliveryReq
 	if err := g.o.Deliveries.Drop(ctx, r.GetId()); err != nil {
 		return nil, deliveryError(err)
 	}
+	g.noteDelivery(ctx, "DropDelivery", r.GetId())
 	return &gatewaypb.DropDeliveryResponse{}, nil
+}
+
+// DropDeliveries forgets all of a state, of a target, or of both.
+func (g *gateway) DropDeliveries(ctx context.Context, r *gatewaypb.DropDeliveriesRequest) (*gatewaypb.DropDeliveriesResponse, error) {
+	if g.o.Deliveries == nil {
+		return nil, errNoDeliveries
+	}
+	n, err := g.deliveriesDo(ctx, "DropDeliveries", r.GetState(), r.GetTarget(), queue.DropAll)
+	if err != nil {
+		return nil, err
+	}
+	return &gatewaypb.DropDeliveriesResponse{Dropped: n}, nil
+}
+
+// deliveriesDo does something to all that a filter selects, and notes it, also when it got only so far.
+func (g *gateway) deliveriesDo(
+	ctx context.Context, action, state, target string, do func(context.Context, queue.Desk, queue.Filter) (int, error),
+) (uint32, error) {
+	f := deliveryFilter(g.lastKnown(ctx), state, target)
+	n, err := do(ctx, g.o.Deliveries, f)
+	if n > 0 {
+		g.noteDeliveries(ctx, action, cmp.Or(f.Target, state), deliveriesDone{State: state, Target: target, Count: n})
+	}
+	if err != nil {
+		return 0, deliveryError(err)
+	}
+	return uint32(max(n, 0)), nil
+}
+
+// deliveriesDone is what the log of changes says of something that was done to deliveries.
+type deliveriesDone struct {
+	Delivery  string    `json:"delivery,omitempty"`
+	State     string    `json:"state,omitempty"`
+	Target    string    `json:"target,omitempty"`
+	Count     int       `json:"count"`
+	ChangedAt time.Time `json:"changed_at"`
+}
+
+func (g *gateway) noteDelivery(ctx context.Context, action, id string) {
+	g.noteDeliveries(ctx, action, id, deliveriesDone{Delivery: id, Count: 1})
+}
+
+// noteDeliveries writes into the log of changes what was done. It is done by then, so that all that can be done about a
+// store that is away is to tell the log of this gateway.
+func (g *gateway) noteDeliveries(ctx context.Context, action, id string, what deliveriesDone) {
+	actor := callerName(ctx)
+	_, err := g.core.store.Update(context.WithoutCancel(ctx), actor, action, func(s *store.State) ([]store.Item, error) {
+		what.ChangedAt = g.core.now().UTC()
+		value, err := json.Marshal(what)
+		items := []store.Item{{Kind: store.KindDeliveries, ID: id, Value: value}}
+		for before := range s.Items(store.KindDeliveries) {
+			if before != id {
+				items = append(items, store.Absent(store.KindDeliveries, before))
+			}
+		}
+		return items, err
+	})
+	if err != nil {
+		g.core.logger.Error("the audit log does not tell what was done to deliveries", "actor", actor, "action", action,
+			"delivery", what.Delivery, "state", what.State, "target", what.Target, "count", what.Count, "error", err)
+	}
 }
 
 // lastKnown returns the newest state that can be had, nil if there is none: deliveries are listed without the names of
@@ -155,6 +235,13 @@ func (g *gateway) lastKnown(ctx context.Context) *store.State {
 		return nil
 	}
 	return s
+}
+
+// deliveryFilter selects deliveries by what a request names, which is checked.
+func deliveryFilter(s *store.State, state, target string) queue.Filter {
+	f := queue.Filter{Target: deliveryTarget(s, target)}
+	f.State, _ = queue.ParseState(state) // 0 when it is left out
+	return f
 }
 
 // deliveryTarget returns the id of a target that a caller names. A name that nobody knows is taken for the id of a

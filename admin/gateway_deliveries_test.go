@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +180,115 @@ func TestDeliveriesAreListedShownReplayedAndDropped(t *testing.T) {
 		if got := list(&gatewaypb.ListDeliveriesRequest{State: "pending"}); len(got.GetDeliveries()) != 2 {
 			t.Errorf("%v", got)
 		}
+
+		put(queue.NewID(time.Now()), "gone")
+		for _, drop := range []struct {
+			request *gatewaypb.DropDeliveriesRequest
+			dropped uint32
+		}{
+			{&gatewaypb.DropDeliveriesRequest{State: "dead"}, 0},
+			{&gatewaypb.DropDeliveriesRequest{State: "dead", Target: "crm"}, 0},
+			{&gatewaypb.DropDeliveriesRequest{Target: "gone"}, 1},
+			{&gatewaypb.DropDeliveriesRequest{State: "pending", Target: "crm"}, 2},
+		} {
+			res, out := f.call(p, drop.request)
+			if out.code != codes.OK || res.(*gatewaypb.DropDeliveriesResponse).GetDropped() != drop.dropped {
+				t.Errorf("%v: %+v %v", drop.request, out, res)
+			}
+		}
+		for _, bad := range []*gatewaypb.DropDeliveriesRequest{{}, {State: "lost"}, {Target: strings.Repeat("x", 1001)}} {
+			if _, out := f.call(p, bad); out.code != codes.InvalidArgument {
+				t.Errorf("%v: %+v", bad, out)
+			}
+		}
+		if all := list(&gatewaypb.ListDeliveriesRequest{}); len(all.GetDeliveries()) != 0 {
+			t.Errorf("%v", all)
+		}
 	})
+}
+
+func TestTheAuditLogTellsWhoReplayedAndDroppedDeliveries(t *testing.T) {
+	t.Parallel()
+	backend, err := queue.OpenEmbedded(queue.EmbeddedOptions{Path: filepath.Join(t.TempDir(), "queue.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = backend.Close() })
+	f := startWithHistory(t, 100, func(o *admin.Options) { o.Gateway.Deliveries = backend })
+	crm := f.target("crm")
+	var ids []string
+	for range 3 {
+		ids = append(ids, queue.NewID(time.Now()))
+		if err := backend.Put(t.Context(), &queue.Record{ID: ids[len(ids)-1], Target: crm, Body: []byte("payload")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leases, err := backend.Lease(t.Context(), crm, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range leases {
+		if err := backend.Settle(t.Context(), l, queue.Verdict{Action: queue.Dead}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := f.replica.State().Revision()
+	for _, r := range []proto.Message{
+		&gatewaypb.ReplayDeliveryRequest{Id: ids[0]}, &gatewaypb.DropDeliveryRequest{Id: ids[1]},
+		&gatewaypb.ReplayDeliveriesRequest{Target: "crm"}, &gatewaypb.ReplayDeliveriesRequest{}, // the second one finds none
+		&gatewaypb.DropDeliveriesRequest{State: "pending"},
+	} {
+		if _, out := f.call(overGRPC, r); out.code != codes.OK {
+			t.Fatalf("%v: %+v", r, out)
+		}
+	}
+	audit := func(resource string) (told []string) {
+		t.Helper()
+		res, out := f.call(overGRPC, &gatewaypb.ListAuditRequest{Resource: resource})
+		if out.code != codes.OK {
+			t.Fatalf("%+v", out)
+		}
+		for _, e := range res.(*gatewaypb.ListAuditResponse).GetEntries() {
+			if e.GetRevision() <= before {
+				continue
+			}
+			text := e.GetActor() + " " + e.GetAction()
+			for _, c := range e.GetChanges() {
+				text += " " + c.GetKind() + " " + c.GetName()
+				for _, field := range c.GetFields() {
+					text += " " + field.GetField() + "=" + field.GetBefore() + field.GetAfter()
+				}
+			}
+			told = append(told, text)
+		}
+		return told
+	}
+	actor, _, _ := strings.Cut(audit("")[0], " ")
+	replayed := actor + ` ReplayDeliveries deliveries crm count=1 state="dead" target="crm"`
+	for resource, want := range map[string][]string{
+		"": {
+			actor + ` DropDeliveries deliveries  count=2 state="pending"`,
+			replayed,
+			actor + ` DropDelivery deliveries  count=1 delivery="` + ids[1] + `"`,
+			actor + ` ReplayDelivery deliveries  count=1 delivery="` + ids[0] + `"`,
+		},
+		"crm":  {replayed},
+		ids[1]: {actor + ` DropDelivery deliveries  count=1 delivery="` + ids[1] + `"`},
+	} {
+		if got := audit(resource); !slices.Equal(got, want) {
+			t.Errorf("of %q the audit log tells\n%q, want\n%q", resource, got, want)
+		}
+	}
+	if actor == "" {
+		t.Error("nobody did it")
+	}
+	if n := f.replica.State().Len(store.KindDeliveries); n != 1 {
+		t.Errorf("%d items stay in the store", n)
+	}
+	res, out := f.call(overGRPC, &gatewaypb.ListRevisionsRequest{Limit: 1})
+	if out.code != codes.OK || res.(*gatewaypb.ListRevisionsResponse).GetRevisions()[0].GetItems() != 1 {
+		t.Errorf("%+v %v", out, res)
+	}
 }
 
 func TestWithoutADurableQueueThereAreNoDeliveries(t *testing.T) {

@@ -58,7 +58,7 @@ func (g *gateway) ListRevisions(ctx context.Context, r *gatewaypb.ListRevisionsR
 	for _, rev := range revisions {
 		var items uint32
 		for _, it := range rev.Items {
-			if it.Kind != store.KindTargetTombstone && it.Kind != store.KindExecutionTombstone {
+			if it.Kind != store.KindTargetTombstone && it.Kind != store.KindExecutionTombstone && !outdated(it) {
 				items++
 			}
 		}
@@ -158,5 +158,5 @@ func (f *auditFilter) keep(items []store.RevisionItem) []store.RevisionItem {
 	if !f.on() {
 		return items
 	}
-	return slices.DeleteFunc(slices.Clone(items), func(it store.RevisionItem) bool { return !f.ids[it.ID] })
+	return slices.DeleteFunc(slices.Clone(items), func(it store.RevisionItem) bool { return !f.ids[it.ID] || outdated(it) })
 }

@@ -93,6 +93,7 @@ func New(o Options) (*Server, error) {
 		functions:  o.Functions,
 		checkURL:   o.CheckURL,
 		limits:     o.Limits.withDefaults(),
+		logger:     o.Logger,
 	}
 	auth := &authentication{failures: newFailureLimit(o.Now), certificates: o.ClientCertificates}
 	if len(o.Tokens) > 0 {

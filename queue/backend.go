@@ -61,6 +61,11 @@ type Desk interface {
 	// Drop forgets a delivery in whatever state. An attempt that is running goes
 	// on, but is the last. ErrNotFound.
 	Drop(ctx context.Context, id string) error
+	// ReplayEach and DropEach do so to deliveries that List returned, in this
+	// order and many at once, and return to how many: those that are not dead or
+	// not there any more are left out.
+	ReplayEach(ctx context.Context, listed []*Record) (int, error)
+	DropEach(ctx context.Context, listed []*Record) (int, error)
 	// Counts returns what is kept, by target.
 	Counts(ctx context.Context) ([]Count, error)
 }
@@ -233,40 +238,71 @@ func orDefault[T ~int | ~int64](value, standard T) T {
 }
 
 // ReplayAll replays every dead letter that the filter selects (its state is
-// ignored), the oldest first, and returns how many. It stops at the first error
-// that is not about a delivery which is gone in the meantime.
-func ReplayAll(ctx context.Context, d Desk, f Filter) (int, error) {
+// ignored), the oldest first, and returns how many. It ends at the first error,
+// and with ctx.
+func ReplayAll(ctx context.Context, d Desk, f Filter) (n int, err error) {
 	f.State = StateDead
-	return each(ctx, d, f, d.Replay)
-}
-
-// DropAll drops every delivery that the filter selects, as ReplayAll replays.
-func DropAll(ctx context.Context, d Desk, f Filter) (int, error) { return each(ctx, d, f, d.Drop) }
-
-func each(ctx context.Context, d Desk, f Filter, do func(context.Context, string) error) (n int, err error) {
-	var ids []string
-	for {
+	cursors := []string{f.Cursor}
+	for { // the newest are listed first
 		page, err := d.List(ctx, f)
 		if err != nil {
 			return 0, err
-		}
-		for _, r := range page.Records {
-			ids = append(ids, r.ID)
 		}
 		if page.Next == "" {
 			break
 		}
 		f.Cursor = page.Next
+		cursors = append(cursors, page.Next)
 	}
-	for _, id := range slices.Backward(ids) {
-		switch err := do(ctx, id); {
-		case err == nil:
-			n++
-		case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDead):
+	last := ""
+	for _, cursor := range slices.Backward(cursors) {
+		f.Cursor = cursor
+		page, err := d.List(ctx, f)
+		if err != nil {
+			return n, err
+		}
+		// What was replayed already may be dead again by now.
+		page.Records = slices.DeleteFunc(page.Records, func(r *Record) bool { return r.ID < last })
+		last = cursor
+		slices.Reverse(page.Records)
+		replayed, err := d.ReplayEach(ctx, page.Records)
+		n += replayed
+		if err != nil {
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+// DropAll drops every delivery that the filter selects, the newest first, and
+// returns how many. It ends as ReplayAll does.
+func DropAll(ctx context.Context, d Desk, f Filter) (n int, err error) {
+	for {
+		page, err := d.List(ctx, f)
+		if err != nil {
+			return n, err
+		}
+		dropped, err := d.DropEach(ctx, page.Records)
+		n += dropped
+		if err != nil || page.Next == "" {
+			return n, err
+		}
+		f.Cursor = page.Next
+	}
+}
+
+// done counts those of many that had no error. Those that are gone, or not dead
+// any more, are no error of the whole.
+func done(errs []error) (n int, err error) {
+	for _, each := range errs {
+		switch {
+		case each == nil:
+			n++
+		case !errors.Is(each, ErrNotFound) && !errors.Is(each, ErrNotDead):
+			err = firstError(err, each)
+		}
+	}
+	return n, err
 }
 
 // newPage makes a page of what was found, which may be more than fits.

@@ -39,16 +39,8 @@ func newCommitter[T any](maxSize int, commit func([]*pending[T])) *committer[T] 
 // do writes and waits. When ctx ends, it returns: the write may still happen.
 func (c *committer[T]) do(ctx context.Context, size int, what T) error {
 	p := &pending[T]{what: what, size: size, done: make(chan struct{})}
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
+	if !c.submit(p) {
 		return ErrStopped
-	}
-	c.queue = append(c.queue, p)
-	c.mu.Unlock()
-	select {
-	case c.arrived <- struct{}{}:
-	default:
 	}
 	select {
 	case <-p.done:
@@ -56,6 +48,42 @@ func (c *committer[T]) do(ctx context.Context, size int, what T) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// doAll writes several, in order, and waits for them whatever becomes of ctx.
+// There is an error for each.
+func (c *committer[T]) doAll(what []T) []error {
+	all, errs := make([]*pending[T], len(what)), make([]error, len(what))
+	for i, w := range what {
+		all[i] = &pending[T]{what: w, done: make(chan struct{})}
+	}
+	if !c.submit(all...) {
+		for i := range errs {
+			errs[i] = ErrStopped
+		}
+		return errs
+	}
+	for i, p := range all {
+		<-p.done
+		errs[i] = p.err
+	}
+	return errs
+}
+
+// submit says false when nothing is taken any more.
+func (c *committer[T]) submit(p ...*pending[T]) bool {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return false
+	}
+	c.queue = append(c.queue, p...)
+	c.mu.Unlock()
+	select {
+	case c.arrived <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 func (c *committer[T]) run() {

@@ -344,9 +344,34 @@ func (t *embeddedTx) forget(b *bolt.Bucket, index, id []byte) {
 
 // Replay implements [Desk].
 func (e *Embedded) Replay(ctx context.Context, id string) error {
+	return e.change(ctx, e.replaying(id))
+}
+
+// ReplayEach implements [Desk].
+func (e *Embedded) ReplayEach(_ context.Context, listed []*Record) (int, error) {
+	return done(e.writes.doAll(each(listed, e.replaying)))
+}
+
+// Drop implements [Desk].
+func (e *Embedded) Drop(ctx context.Context, id string) error { return e.change(ctx, e.dropping(id)) }
+
+// DropEach implements [Desk].
+func (e *Embedded) DropEach(_ context.Context, listed []*Record) (int, error) {
+	return done(e.writes.doAll(each(listed, e.dropping)))
+}
+
+func each(listed []*Record, write func(id string) embeddedWrite) []embeddedWrite {
+	writes := make([]embeddedWrite, len(listed))
+	for i, r := range listed {
+		writes[i] = write(r.ID)
+	}
+	return writes
+}
+
+func (e *Embedded) replaying(id string) embeddedWrite {
 	now := time.Now()
 	var target string
-	return e.change(ctx, embeddedWrite{
+	return embeddedWrite{
 		apply: func(t *embeddedTx) error {
 			b, r, err := t.find(id)
 			switch {
@@ -367,14 +392,13 @@ func (e *Embedded) Replay(ctx context.Context, id string) error {
 			return nil
 		},
 		after: func() { e.lookAt(target, now) },
-	})
+	}
 }
 
-// Drop implements [Desk].
-func (e *Embedded) Drop(ctx context.Context, id string) error {
+func (e *Embedded) dropping(id string) embeddedWrite {
 	var target string
 	now := time.Now()
-	return e.change(ctx, embeddedWrite{
+	return embeddedWrite{
 		apply: func(t *embeddedTx) error {
 			b, r, err := t.find(id)
 			if err != nil {
@@ -403,7 +427,7 @@ func (e *Embedded) Drop(ctx context.Context, id string) error {
 			}
 			e.lookAt(target, now)
 		},
-	})
+	}
 }
 
 // Maintain implements [Worker].

@@ -172,11 +172,16 @@ func (q *Redis) patience(ctx context.Context, size int) (context.Context, contex
 
 // write runs a script together with others, and returns its answer.
 func (q *Redis) write(ctx context.Context, doing string, size int, script *redis.Script, target string, args ...any) (string, error) {
-	w := &redisWrite{script: script, keys: q.laneKeys(target), args: append([]any{target}, args...)}
+	w := q.newWrite(script, target, args...)
 	if err := q.writes.do(ctx, size, w); err != nil {
 		return "", fault(ctx, doing, err)
 	}
 	return w.reply, nil
+}
+
+// newWrite returns the write of a script on a lane.
+func (q *Redis) newWrite(script *redis.Script, target string, args ...any) *redisWrite {
+	return &redisWrite{script: script, keys: q.laneKeys(target), args: append([]any{target}, args...)}
 }
 
 // run runs a script by itself.

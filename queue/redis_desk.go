@@ -274,17 +274,27 @@ func (q *Redis) Replay(ctx context.Context, id string) error {
 	case r.State != StateDead:
 		return ErrNotDead
 	}
-	_, now, err := q.targets(ctx)
-	if err != nil {
-		return err
-	}
-	r.State, r.Reason, r.Ended = StatePending, "", time.Time{}
-	r.Replayed, r.Since = r.Attempts, now
-	reply, err := q.write(ctx, "replay", 0, replayScript, r.Target, r.ID, encodeHead(r), orderKeyOf(r))
-	if err == nil && reply == "not_dead" {
+	n, err := q.ReplayEach(ctx, []*Record{r})
+	if err == nil && n == 0 {
 		return ErrNotDead
 	}
 	return err
+}
+
+// ReplayEach implements [Desk].
+func (q *Redis) ReplayEach(ctx context.Context, listed []*Record) (int, error) {
+	_, now, err := q.targets(ctx)
+	if err != nil {
+		return 0, err
+	}
+	writes := make([]*redisWrite, len(listed))
+	for i, r := range listed {
+		pending := *r
+		pending.State, pending.Reason, pending.Ended = StatePending, "", time.Time{}
+		pending.Replayed, pending.Since = r.Attempts, now
+		writes[i] = q.newWrite(replayScript, r.Target, r.ID, encodeHead(&pending), orderKeyOf(r))
+	}
+	return q.writeAll(ctx, "replay", writes)
 }
 
 // Drop implements [Desk].
@@ -293,9 +303,32 @@ func (q *Redis) Drop(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	reply, err := q.write(ctx, "drop", 0, dropScript, r.Target, r.ID)
-	if err == nil && reply == "missing" {
+	n, err := q.DropEach(ctx, []*Record{r})
+	if err == nil && n == 0 {
 		return ErrNotFound
 	}
 	return err
+}
+
+// DropEach implements [Desk].
+func (q *Redis) DropEach(ctx context.Context, listed []*Record) (int, error) {
+	writes := make([]*redisWrite, len(listed))
+	for i, r := range listed {
+		writes[i] = q.newWrite(dropScript, r.Target, r.ID)
+	}
+	return q.writeAll(ctx, "drop", writes)
+}
+
+// writeAll runs scripts that answer ok, or why there was nothing to do, and
+// returns how many did something.
+func (q *Redis) writeAll(ctx context.Context, doing string, writes []*redisWrite) (n int, err error) {
+	for i, writeErr := range q.writes.doAll(writes) {
+		switch {
+		case writeErr != nil:
+			err = firstError(err, fault(ctx, doing, writeErr))
+		case writes[i].reply == "ok":
+			n++
+		}
+	}
+	return n, err
 }

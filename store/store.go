@@ -22,6 +22,7 @@ const (
 	KindTargetPolicy       Kind = "target_policy"       // by target id
 	KindExecutionPolicy    Kind = "execution_policy"    // by execution id
 	KindSwitch             Kind = "switch"              // by name
+	KindDeliveries         Kind = "deliveries"          // what an operator last did to deliveries, for the log; one item
 )
 
 // Item is one value. Value is JSON; nil means that the item is absent.

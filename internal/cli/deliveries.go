@@ -39,10 +39,8 @@ func (p *program) newDeliveriesList() *cobra.Command {
 		if req.GetLimit() > pageSize {
 			return usage("--limit is %d at most", pageSize)
 		}
-		switch req.GetState() {
-		case "", "pending", "parked", "delivered", "dead":
-		default:
-			return usage("--state is pending, parked, delivered or dead")
+		if err := checkDeliveryState(req.GetState()); err != nil {
+			return err
 		}
 		res, err := s.gateway.ListDeliveries(ctx, req)
 		if err != nil {
@@ -167,17 +165,42 @@ named, those of a target, or all.`,
 
 func (p *program) newDeliveriesDrop() *cobra.Command {
 	var o format
+	req := &gatewaypb.DropDeliveriesRequest{}
 	cmd := &cobra.Command{
-		Use: "drop ID...", Short: "Forget deliveries", Args: atLeastOne("ID"),
-		Long: `Forgets deliveries in whatever state. An attempt that is running goes on, but is
-the last.`,
+		Use: "drop [ID...]", Short: "Forget deliveries",
+		Long: `Forgets deliveries: those that are named, or those of a state, of a target, or of
+both. An attempt that is running goes on, but is the last.`,
+		Example: "  execgate deliveries drop 0dcg4m1k0s2v0v4k3n1r5t7u9w\n  execgate deliveries drop --state dead --target crm",
 	}
+	cmd.Flags().StringVar(&req.State, "state", "", "all of `STATE`: pending, parked, delivered or dead")
+	cmd.Flags().StringVar(&req.Target, "target", "", "all of the target `NAME`, or of this id")
 	return p.remote(cmd, &o, func(ctx context.Context, s *session, args []string) error {
+		if given := len(args) > 0; given == (req.GetState() != "" || req.GetTarget() != "") {
+			return usage("%s: name deliveries, or write --state STATE, --target NAME, or both", cmd.CommandPath())
+		}
+		if err := checkDeliveryState(req.GetState()); err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			res, err := s.gateway.DropDeliveries(ctx, req)
+			if err != nil {
+				return err
+			}
+			return s.show(res, func(w io.Writer) { _, _ = fmt.Fprintf(w, "%d dropped\n", res.GetDropped()) })
+		}
 		return s.eachDelivery(args, "dropped", func(id string) error {
 			_, err := s.gateway.DropDelivery(ctx, &gatewaypb.DropDeliveryRequest{Id: id})
 			return err
 		})
-	}, noWords)
+	}, noWords, flagWords("target", someTargets))
+}
+
+func checkDeliveryState(state string) error {
+	switch state {
+	case "", "pending", "parked", "delivered", "dead":
+		return nil
+	}
+	return usage("--state is pending, parked, delivered or dead")
 }
 
 // eachDelivery does something to every id, also when it fails for one.

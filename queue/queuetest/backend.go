@@ -38,6 +38,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		"delivered ones are in the ledger without payload": testDelivered,
 		"retries come when they are due":                   testRetry,
 		"dead letters are kept, replayed and dropped":      testDead,
+		"many are replayed in order, and dropped":          testManyDead,
 		"dead letters are bounded":                         testDeadBounds,
 		"what is released is due at once":                  testRelease,
 		"dropped deliveries are gone":                      testDrop,

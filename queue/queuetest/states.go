@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,52 @@ func testDead(_ *testing.T, b *bench) {
 		b.Errorf("leased %d", got)
 	}
 	b.wantCount(queue.Count{Target: "t", Pending: 2, Bytes: 2, Delivered: 1})
+}
+
+func testManyDead(_ *testing.T, b *bench) {
+	b.open(Setup{})
+	var bodies []string
+	for i := range 250 {
+		bodies = append(bodies, strconv.Itoa(i))
+	}
+	b.put("t", bodies...)
+	b.put("u", "other")
+	for _, l := range b.lease("t", 300) {
+		b.settle(l, queue.Dead)
+	}
+	b.settle(b.lease("u", 1)[0], queue.Dead)
+	n, err := queue.ReplayAll(b.Context(), b, queue.Filter{Target: "t", Limit: 100})
+	if n != 250 || err != nil {
+		b.Fatalf("replayed %d, %v", n, err)
+	}
+	b.wantCount(queue.Count{Target: "t", Pending: 250, Bytes: 640})
+	b.leaseBodies("t", 300, bodies...)
+	for _, f := range []queue.Filter{{State: queue.StateDead, Target: "t"}, {State: queue.StateDelivered}} {
+		if n, err := queue.DropAll(b.Context(), b, f); n != 0 || err != nil {
+			b.Errorf("dropped %d of nothing, %v", n, err)
+		}
+	}
+	if n, err := queue.DropAll(b.Context(), b, queue.Filter{Target: "t", Limit: 100}); n != 250 || err != nil {
+		b.Errorf("dropped %d, %v", n, err)
+	}
+	if got := b.count("t"); got != (queue.Count{Target: "t"}) {
+		b.Errorf("counts %+v", got)
+	}
+	if got := b.count("u"); got.Dead != 1 {
+		b.Errorf("counts of another target %+v", got)
+	}
+	page, err := b.List(b.Context(), queue.Filter{})
+	b.must(err)
+	n, err = b.ReplayEach(b.Context(), page.Records)
+	if n != 1 || err != nil {
+		b.Errorf("replayed %d, %v", n, err)
+	}
+	if n, err = b.ReplayEach(b.Context(), page.Records); n != 0 || err != nil {
+		b.Errorf("replayed %d that are not dead, %v", n, err)
+	}
+	if n, err = b.DropEach(b.Context(), append(page.Records, page.Records...)); n != 1 || err != nil {
+		b.Errorf("dropped %d, %v", n, err)
+	}
 }
 
 func testDeadBounds(_ *testing.T, b *bench) {

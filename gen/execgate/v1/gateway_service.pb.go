@@ -494,6 +494,106 @@ func (*DropDeliveryResponse) Descriptor() ([]byte, []int) {
 	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{9}
 }
 
+// One of the two is needed: there is no way to forget all by an empty request.
+type DropDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "pending", "parked", "delivered" or "dead". Empty: all of the target.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Id or name of a target. Empty: those of all targets.
+	Target        string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeliveriesRequest) Reset() {
+	*x = DropDeliveriesRequest{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeliveriesRequest) ProtoMessage() {}
+
+func (x *DropDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*DropDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DropDeliveriesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DropDeliveriesRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type DropDeliveriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many were dropped.
+	Dropped       uint32 `protobuf:"varint,1,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropDeliveriesResponse) Reset() {
+	*x = DropDeliveriesResponse{}
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropDeliveriesResponse) ProtoMessage() {}
+
+func (x *DropDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*DropDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DropDeliveriesResponse) GetDropped() uint32 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 type GetTargetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name of the target.
@@ -504,7 +604,7 @@ type GetTargetPolicyRequest struct {
 
 func (x *GetTargetPolicyRequest) Reset() {
 	*x = GetTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +616,7 @@ func (x *GetTargetPolicyRequest) String() string {
 func (*GetTargetPolicyRequest) ProtoMessage() {}
 
 func (x *GetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[10]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +629,7 @@ func (x *GetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{10}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetTargetPolicyRequest) GetId() string {
@@ -552,7 +652,7 @@ type GetTargetPolicyResponse struct {
 
 func (x *GetTargetPolicyResponse) Reset() {
 	*x = GetTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +664,7 @@ func (x *GetTargetPolicyResponse) String() string {
 func (*GetTargetPolicyResponse) ProtoMessage() {}
 
 func (x *GetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[11]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +677,7 @@ func (x *GetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{11}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -611,7 +711,7 @@ type UpdateTargetPolicyRequest struct {
 
 func (x *UpdateTargetPolicyRequest) Reset() {
 	*x = UpdateTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +723,7 @@ func (x *UpdateTargetPolicyRequest) String() string {
 func (*UpdateTargetPolicyRequest) ProtoMessage() {}
 
 func (x *UpdateTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[12]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +736,7 @@ func (x *UpdateTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{12}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateTargetPolicyRequest) GetId() string {
@@ -663,7 +763,7 @@ type UpdateTargetPolicyResponse struct {
 
 func (x *UpdateTargetPolicyResponse) Reset() {
 	*x = UpdateTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +775,7 @@ func (x *UpdateTargetPolicyResponse) String() string {
 func (*UpdateTargetPolicyResponse) ProtoMessage() {}
 
 func (x *UpdateTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[13]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +788,7 @@ func (x *UpdateTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{13}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpdateTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -717,7 +817,7 @@ type ResetTargetPolicyRequest struct {
 
 func (x *ResetTargetPolicyRequest) Reset() {
 	*x = ResetTargetPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +829,7 @@ func (x *ResetTargetPolicyRequest) String() string {
 func (*ResetTargetPolicyRequest) ProtoMessage() {}
 
 func (x *ResetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[14]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +842,7 @@ func (x *ResetTargetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTargetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ResetTargetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{14}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResetTargetPolicyRequest) GetId() string {
@@ -769,7 +869,7 @@ type ResetTargetPolicyResponse struct {
 
 func (x *ResetTargetPolicyResponse) Reset() {
 	*x = ResetTargetPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +881,7 @@ func (x *ResetTargetPolicyResponse) String() string {
 func (*ResetTargetPolicyResponse) ProtoMessage() {}
 
 func (x *ResetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[15]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +894,7 @@ func (x *ResetTargetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTargetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ResetTargetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{15}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResetTargetPolicyResponse) GetPolicy() *TargetPolicy {
@@ -820,7 +920,7 @@ type GetExecutionPolicyRequest struct {
 
 func (x *GetExecutionPolicyRequest) Reset() {
 	*x = GetExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +932,7 @@ func (x *GetExecutionPolicyRequest) String() string {
 func (*GetExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *GetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[16]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +945,7 @@ func (x *GetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{16}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetExecutionPolicyRequest) GetId() string {
@@ -866,7 +966,7 @@ type GetExecutionPolicyResponse struct {
 
 func (x *GetExecutionPolicyResponse) Reset() {
 	*x = GetExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +978,7 @@ func (x *GetExecutionPolicyResponse) String() string {
 func (*GetExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *GetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[17]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +991,7 @@ func (x *GetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{17}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -925,7 +1025,7 @@ type UpdateExecutionPolicyRequest struct {
 
 func (x *UpdateExecutionPolicyRequest) Reset() {
 	*x = UpdateExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1037,7 @@ func (x *UpdateExecutionPolicyRequest) String() string {
 func (*UpdateExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *UpdateExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[18]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1050,7 @@ func (x *UpdateExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*UpdateExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{18}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateExecutionPolicyRequest) GetId() string {
@@ -977,7 +1077,7 @@ type UpdateExecutionPolicyResponse struct {
 
 func (x *UpdateExecutionPolicyResponse) Reset() {
 	*x = UpdateExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1089,7 @@ func (x *UpdateExecutionPolicyResponse) String() string {
 func (*UpdateExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *UpdateExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[19]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1102,7 @@ func (x *UpdateExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*UpdateExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{19}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -1029,7 +1129,7 @@ type ResetExecutionPolicyRequest struct {
 
 func (x *ResetExecutionPolicyRequest) Reset() {
 	*x = ResetExecutionPolicyRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1141,7 @@ func (x *ResetExecutionPolicyRequest) String() string {
 func (*ResetExecutionPolicyRequest) ProtoMessage() {}
 
 func (x *ResetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[20]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1154,7 @@ func (x *ResetExecutionPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetExecutionPolicyRequest.ProtoReflect.Descriptor instead.
 func (*ResetExecutionPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{20}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResetExecutionPolicyRequest) GetId() string {
@@ -1081,7 +1181,7 @@ type ResetExecutionPolicyResponse struct {
 
 func (x *ResetExecutionPolicyResponse) Reset() {
 	*x = ResetExecutionPolicyResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1193,7 @@ func (x *ResetExecutionPolicyResponse) String() string {
 func (*ResetExecutionPolicyResponse) ProtoMessage() {}
 
 func (x *ResetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[21]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1206,7 @@ func (x *ResetExecutionPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetExecutionPolicyResponse.ProtoReflect.Descriptor instead.
 func (*ResetExecutionPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{21}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResetExecutionPolicyResponse) GetPolicy() *ExecutionPolicy {
@@ -1131,7 +1231,7 @@ type GetSwitchesRequest struct {
 
 func (x *GetSwitchesRequest) Reset() {
 	*x = GetSwitchesRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1243,7 @@ func (x *GetSwitchesRequest) String() string {
 func (*GetSwitchesRequest) ProtoMessage() {}
 
 func (x *GetSwitchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[22]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1256,7 @@ func (x *GetSwitchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSwitchesRequest.ProtoReflect.Descriptor instead.
 func (*GetSwitchesRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{22}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{24}
 }
 
 type GetSwitchesResponse struct {
@@ -1168,7 +1268,7 @@ type GetSwitchesResponse struct {
 
 func (x *GetSwitchesResponse) Reset() {
 	*x = GetSwitchesResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1280,7 @@ func (x *GetSwitchesResponse) String() string {
 func (*GetSwitchesResponse) ProtoMessage() {}
 
 func (x *GetSwitchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[23]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1293,7 @@ func (x *GetSwitchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSwitchesResponse.ProtoReflect.Descriptor instead.
 func (*GetSwitchesResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{23}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetSwitchesResponse) GetSwitches() *Switches {
@@ -1212,7 +1312,7 @@ type SetSwitchesRequest struct {
 
 func (x *SetSwitchesRequest) Reset() {
 	*x = SetSwitchesRequest{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1324,7 @@ func (x *SetSwitchesRequest) String() string {
 func (*SetSwitchesRequest) ProtoMessage() {}
 
 func (x *SetSwitchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[24]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1337,7 @@ func (x *SetSwitchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSwitchesRequest.ProtoReflect.Descriptor instead.
 func (*SetSwitchesRequest) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{24}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetSwitchesRequest) GetSwitches() *Switches {
@@ -1258,7 +1358,7 @@ type SetSwitchesResponse struct {
 
 func (x *SetSwitchesResponse) Reset() {
 	*x = SetSwitchesResponse{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1370,7 @@ func (x *SetSwitchesResponse) String() string {
 func (*SetSwitchesResponse) ProtoMessage() {}
 
 func (x *SetSwitchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[25]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1383,7 @@ func (x *SetSwitchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSwitchesResponse.ProtoReflect.Descriptor instead.
 func (*SetSwitchesResponse) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{25}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetSwitchesResponse) GetSwitches() *Switches {
@@ -1315,7 +1415,7 @@ type Switches struct {
 
 func (x *Switches) Reset() {
 	*x = Switches{}
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1427,7 @@ func (x *Switches) String() string {
 func (*Switches) ProtoMessage() {}
 
 func (x *Switches) ProtoReflect() protoreflect.Message {
-	mi := &file_execgate_v1_gateway_service_proto_msgTypes[26]
+	mi := &file_execgate_v1_gateway_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1440,7 @@ func (x *Switches) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switches.ProtoReflect.Descriptor instead.
 func (*Switches) Descriptor() ([]byte, []int) {
-	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{26}
+	return file_execgate_v1_gateway_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Switches) GetDispatch() bool {
@@ -1387,7 +1487,12 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\breplayed\x18\x01 \x01(\rR\breplayed\"%\n" +
 	"\x13DropDeliveryRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
-	"\x14DropDeliveryResponse\"(\n" +
+	"\x14DropDeliveryResponse\"E\n" +
+	"\x15DropDeliveriesRequest\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"2\n" +
+	"\x16DropDeliveriesResponse\x12\x18\n" +
+	"\adropped\x18\x01 \x01(\rR\adropped\"(\n" +
 	"\x16GetTargetPolicyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xbb\x01\n" +
 	"\x17GetTargetPolicyResponse\x121\n" +
@@ -1435,7 +1540,7 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\bSwitches\x12\x1f\n" +
 	"\bdispatch\x18\x01 \x01(\bH\x00R\bdispatch\x88\x01\x01\x12%\n" +
 	"\x0ekilled_locally\x18\x02 \x01(\bR\rkilledLocallyB\v\n" +
-	"\t_dispatch2\xbf\x14\n" +
+	"\t_dispatch2\xbb\x15\n" +
 	"\x0eGatewayService\x12\x80\x01\n" +
 	"\x0fGetTargetPolicy\x12#.execgate.v1.GetTargetPolicyRequest\x1a$.execgate.v1.GetTargetPolicyResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/targets/{id=**}/policy\x12\x91\x01\n" +
 	"\x12UpdateTargetPolicy\x12&.execgate.v1.UpdateTargetPolicyRequest\x1a'.execgate.v1.UpdateTargetPolicyResponse\"*\x82\xd3\xe4\x93\x02$:\x06policy2\x1a/v1/targets/{id=**}/policy\x12\x86\x01\n" +
@@ -1458,7 +1563,8 @@ const file_execgate_v1_gateway_service_proto_rawDesc = "" +
 	"\vGetDelivery\x12\x1f.execgate.v1.GetDeliveryRequest\x1a .execgate.v1.GetDeliveryResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/deliveries/{id}\x12\x81\x01\n" +
 	"\x0eReplayDelivery\x12\".execgate.v1.ReplayDeliveryRequest\x1a#.execgate.v1.ReplayDeliveryResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/deliveries/{id}/_replay\x12\x82\x01\n" +
 	"\x10ReplayDeliveries\x12$.execgate.v1.ReplayDeliveriesRequest\x1a%.execgate.v1.ReplayDeliveriesResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/deliveries/_replay\x12p\n" +
-	"\fDropDelivery\x12 .execgate.v1.DropDeliveryRequest\x1a!.execgate.v1.DropDeliveryResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/deliveries/{id}B8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
+	"\fDropDelivery\x12 .execgate.v1.DropDeliveryRequest\x1a!.execgate.v1.DropDeliveryResponse\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/deliveries/{id}\x12z\n" +
+	"\x0eDropDeliveries\x12\".execgate.v1.DropDeliveriesRequest\x1a#.execgate.v1.DropDeliveriesResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/deliveries/_dropB8Z6github.com/execgate/execgate/gen/execgate/v1;gatewaypbb\x06proto3"
 
 var (
 	file_execgate_v1_gateway_service_proto_rawDescOnce sync.Once
@@ -1472,7 +1578,7 @@ func file_execgate_v1_gateway_service_proto_rawDescGZIP() []byte {
 	return file_execgate_v1_gateway_service_proto_rawDescData
 }
 
-var file_execgate_v1_gateway_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_execgate_v1_gateway_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_execgate_v1_gateway_service_proto_goTypes = []any{
 	(*ListDeliveriesRequest)(nil),         // 0: execgate.v1.ListDeliveriesRequest
 	(*ListDeliveriesResponse)(nil),        // 1: execgate.v1.ListDeliveriesResponse
@@ -1484,114 +1590,118 @@ var file_execgate_v1_gateway_service_proto_goTypes = []any{
 	(*ReplayDeliveriesResponse)(nil),      // 7: execgate.v1.ReplayDeliveriesResponse
 	(*DropDeliveryRequest)(nil),           // 8: execgate.v1.DropDeliveryRequest
 	(*DropDeliveryResponse)(nil),          // 9: execgate.v1.DropDeliveryResponse
-	(*GetTargetPolicyRequest)(nil),        // 10: execgate.v1.GetTargetPolicyRequest
-	(*GetTargetPolicyResponse)(nil),       // 11: execgate.v1.GetTargetPolicyResponse
-	(*UpdateTargetPolicyRequest)(nil),     // 12: execgate.v1.UpdateTargetPolicyRequest
-	(*UpdateTargetPolicyResponse)(nil),    // 13: execgate.v1.UpdateTargetPolicyResponse
-	(*ResetTargetPolicyRequest)(nil),      // 14: execgate.v1.ResetTargetPolicyRequest
-	(*ResetTargetPolicyResponse)(nil),     // 15: execgate.v1.ResetTargetPolicyResponse
-	(*GetExecutionPolicyRequest)(nil),     // 16: execgate.v1.GetExecutionPolicyRequest
-	(*GetExecutionPolicyResponse)(nil),    // 17: execgate.v1.GetExecutionPolicyResponse
-	(*UpdateExecutionPolicyRequest)(nil),  // 18: execgate.v1.UpdateExecutionPolicyRequest
-	(*UpdateExecutionPolicyResponse)(nil), // 19: execgate.v1.UpdateExecutionPolicyResponse
-	(*ResetExecutionPolicyRequest)(nil),   // 20: execgate.v1.ResetExecutionPolicyRequest
-	(*ResetExecutionPolicyResponse)(nil),  // 21: execgate.v1.ResetExecutionPolicyResponse
-	(*GetSwitchesRequest)(nil),            // 22: execgate.v1.GetSwitchesRequest
-	(*GetSwitchesResponse)(nil),           // 23: execgate.v1.GetSwitchesResponse
-	(*SetSwitchesRequest)(nil),            // 24: execgate.v1.SetSwitchesRequest
-	(*SetSwitchesResponse)(nil),           // 25: execgate.v1.SetSwitchesResponse
-	(*Switches)(nil),                      // 26: execgate.v1.Switches
-	(*Delivery)(nil),                      // 27: execgate.v1.Delivery
-	(*TargetPolicy)(nil),                  // 28: execgate.v1.TargetPolicy
-	(*PolicyDetails)(nil),                 // 29: execgate.v1.PolicyDetails
-	(*ExecutionPolicy)(nil),               // 30: execgate.v1.ExecutionPolicy
-	(*ListRevisionsRequest)(nil),          // 31: execgate.v1.ListRevisionsRequest
-	(*RollbackRequest)(nil),               // 32: execgate.v1.RollbackRequest
-	(*ListAuditRequest)(nil),              // 33: execgate.v1.ListAuditRequest
-	(*ExplainRequest)(nil),                // 34: execgate.v1.ExplainRequest
-	(*TestFireRequest)(nil),               // 35: execgate.v1.TestFireRequest
-	(*PlanRequest)(nil),                   // 36: execgate.v1.PlanRequest
-	(*ApplyRequest)(nil),                  // 37: execgate.v1.ApplyRequest
-	(*ExportRequest)(nil),                 // 38: execgate.v1.ExportRequest
-	(*ImportRequest)(nil),                 // 39: execgate.v1.ImportRequest
-	(*ListRevisionsResponse)(nil),         // 40: execgate.v1.ListRevisionsResponse
-	(*RollbackResponse)(nil),              // 41: execgate.v1.RollbackResponse
-	(*ListAuditResponse)(nil),             // 42: execgate.v1.ListAuditResponse
-	(*ExplainResponse)(nil),               // 43: execgate.v1.ExplainResponse
-	(*TestFireResponse)(nil),              // 44: execgate.v1.TestFireResponse
-	(*PlanResponse)(nil),                  // 45: execgate.v1.PlanResponse
-	(*ApplyResponse)(nil),                 // 46: execgate.v1.ApplyResponse
-	(*ExportResponse)(nil),                // 47: execgate.v1.ExportResponse
-	(*ImportResponse)(nil),                // 48: execgate.v1.ImportResponse
+	(*DropDeliveriesRequest)(nil),         // 10: execgate.v1.DropDeliveriesRequest
+	(*DropDeliveriesResponse)(nil),        // 11: execgate.v1.DropDeliveriesResponse
+	(*GetTargetPolicyRequest)(nil),        // 12: execgate.v1.GetTargetPolicyRequest
+	(*GetTargetPolicyResponse)(nil),       // 13: execgate.v1.GetTargetPolicyResponse
+	(*UpdateTargetPolicyRequest)(nil),     // 14: execgate.v1.UpdateTargetPolicyRequest
+	(*UpdateTargetPolicyResponse)(nil),    // 15: execgate.v1.UpdateTargetPolicyResponse
+	(*ResetTargetPolicyRequest)(nil),      // 16: execgate.v1.ResetTargetPolicyRequest
+	(*ResetTargetPolicyResponse)(nil),     // 17: execgate.v1.ResetTargetPolicyResponse
+	(*GetExecutionPolicyRequest)(nil),     // 18: execgate.v1.GetExecutionPolicyRequest
+	(*GetExecutionPolicyResponse)(nil),    // 19: execgate.v1.GetExecutionPolicyResponse
+	(*UpdateExecutionPolicyRequest)(nil),  // 20: execgate.v1.UpdateExecutionPolicyRequest
+	(*UpdateExecutionPolicyResponse)(nil), // 21: execgate.v1.UpdateExecutionPolicyResponse
+	(*ResetExecutionPolicyRequest)(nil),   // 22: execgate.v1.ResetExecutionPolicyRequest
+	(*ResetExecutionPolicyResponse)(nil),  // 23: execgate.v1.ResetExecutionPolicyResponse
+	(*GetSwitchesRequest)(nil),            // 24: execgate.v1.GetSwitchesRequest
+	(*GetSwitchesResponse)(nil),           // 25: execgate.v1.GetSwitchesResponse
+	(*SetSwitchesRequest)(nil),            // 26: execgate.v1.SetSwitchesRequest
+	(*SetSwitchesResponse)(nil),           // 27: execgate.v1.SetSwitchesResponse
+	(*Switches)(nil),                      // 28: execgate.v1.Switches
+	(*Delivery)(nil),                      // 29: execgate.v1.Delivery
+	(*TargetPolicy)(nil),                  // 30: execgate.v1.TargetPolicy
+	(*PolicyDetails)(nil),                 // 31: execgate.v1.PolicyDetails
+	(*ExecutionPolicy)(nil),               // 32: execgate.v1.ExecutionPolicy
+	(*ListRevisionsRequest)(nil),          // 33: execgate.v1.ListRevisionsRequest
+	(*RollbackRequest)(nil),               // 34: execgate.v1.RollbackRequest
+	(*ListAuditRequest)(nil),              // 35: execgate.v1.ListAuditRequest
+	(*ExplainRequest)(nil),                // 36: execgate.v1.ExplainRequest
+	(*TestFireRequest)(nil),               // 37: execgate.v1.TestFireRequest
+	(*PlanRequest)(nil),                   // 38: execgate.v1.PlanRequest
+	(*ApplyRequest)(nil),                  // 39: execgate.v1.ApplyRequest
+	(*ExportRequest)(nil),                 // 40: execgate.v1.ExportRequest
+	(*ImportRequest)(nil),                 // 41: execgate.v1.ImportRequest
+	(*ListRevisionsResponse)(nil),         // 42: execgate.v1.ListRevisionsResponse
+	(*RollbackResponse)(nil),              // 43: execgate.v1.RollbackResponse
+	(*ListAuditResponse)(nil),             // 44: execgate.v1.ListAuditResponse
+	(*ExplainResponse)(nil),               // 45: execgate.v1.ExplainResponse
+	(*TestFireResponse)(nil),              // 46: execgate.v1.TestFireResponse
+	(*PlanResponse)(nil),                  // 47: execgate.v1.PlanResponse
+	(*ApplyResponse)(nil),                 // 48: execgate.v1.ApplyResponse
+	(*ExportResponse)(nil),                // 49: execgate.v1.ExportResponse
+	(*ImportResponse)(nil),                // 50: execgate.v1.ImportResponse
 }
 var file_execgate_v1_gateway_service_proto_depIdxs = []int32{
-	27, // 0: execgate.v1.ListDeliveriesResponse.deliveries:type_name -> execgate.v1.Delivery
-	27, // 1: execgate.v1.GetDeliveryResponse.delivery:type_name -> execgate.v1.Delivery
-	28, // 2: execgate.v1.GetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	28, // 3: execgate.v1.GetTargetPolicyResponse.effective:type_name -> execgate.v1.TargetPolicy
-	29, // 4: execgate.v1.GetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	28, // 5: execgate.v1.UpdateTargetPolicyRequest.policy:type_name -> execgate.v1.TargetPolicy
-	28, // 6: execgate.v1.UpdateTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	29, // 7: execgate.v1.UpdateTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	28, // 8: execgate.v1.ResetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
-	29, // 9: execgate.v1.ResetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	30, // 10: execgate.v1.GetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	30, // 11: execgate.v1.GetExecutionPolicyResponse.effective:type_name -> execgate.v1.ExecutionPolicy
-	29, // 12: execgate.v1.GetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	30, // 13: execgate.v1.UpdateExecutionPolicyRequest.policy:type_name -> execgate.v1.ExecutionPolicy
-	30, // 14: execgate.v1.UpdateExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	29, // 15: execgate.v1.UpdateExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	30, // 16: execgate.v1.ResetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
-	29, // 17: execgate.v1.ResetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
-	26, // 18: execgate.v1.GetSwitchesResponse.switches:type_name -> execgate.v1.Switches
-	26, // 19: execgate.v1.SetSwitchesRequest.switches:type_name -> execgate.v1.Switches
-	26, // 20: execgate.v1.SetSwitchesResponse.switches:type_name -> execgate.v1.Switches
-	10, // 21: execgate.v1.GatewayService.GetTargetPolicy:input_type -> execgate.v1.GetTargetPolicyRequest
-	12, // 22: execgate.v1.GatewayService.UpdateTargetPolicy:input_type -> execgate.v1.UpdateTargetPolicyRequest
-	14, // 23: execgate.v1.GatewayService.ResetTargetPolicy:input_type -> execgate.v1.ResetTargetPolicyRequest
-	16, // 24: execgate.v1.GatewayService.GetExecutionPolicy:input_type -> execgate.v1.GetExecutionPolicyRequest
-	18, // 25: execgate.v1.GatewayService.UpdateExecutionPolicy:input_type -> execgate.v1.UpdateExecutionPolicyRequest
-	20, // 26: execgate.v1.GatewayService.ResetExecutionPolicy:input_type -> execgate.v1.ResetExecutionPolicyRequest
-	22, // 27: execgate.v1.GatewayService.GetSwitches:input_type -> execgate.v1.GetSwitchesRequest
-	24, // 28: execgate.v1.GatewayService.SetSwitches:input_type -> execgate.v1.SetSwitchesRequest
-	31, // 29: execgate.v1.GatewayService.ListRevisions:input_type -> execgate.v1.ListRevisionsRequest
-	32, // 30: execgate.v1.GatewayService.Rollback:input_type -> execgate.v1.RollbackRequest
-	33, // 31: execgate.v1.GatewayService.ListAudit:input_type -> execgate.v1.ListAuditRequest
-	34, // 32: execgate.v1.GatewayService.Explain:input_type -> execgate.v1.ExplainRequest
-	35, // 33: execgate.v1.GatewayService.TestFire:input_type -> execgate.v1.TestFireRequest
-	36, // 34: execgate.v1.GatewayService.Plan:input_type -> execgate.v1.PlanRequest
-	37, // 35: execgate.v1.GatewayService.Apply:input_type -> execgate.v1.ApplyRequest
-	38, // 36: execgate.v1.GatewayService.Export:input_type -> execgate.v1.ExportRequest
-	39, // 37: execgate.v1.GatewayService.Import:input_type -> execgate.v1.ImportRequest
+	29, // 0: execgate.v1.ListDeliveriesResponse.deliveries:type_name -> execgate.v1.Delivery
+	29, // 1: execgate.v1.GetDeliveryResponse.delivery:type_name -> execgate.v1.Delivery
+	30, // 2: execgate.v1.GetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	30, // 3: execgate.v1.GetTargetPolicyResponse.effective:type_name -> execgate.v1.TargetPolicy
+	31, // 4: execgate.v1.GetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	30, // 5: execgate.v1.UpdateTargetPolicyRequest.policy:type_name -> execgate.v1.TargetPolicy
+	30, // 6: execgate.v1.UpdateTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	31, // 7: execgate.v1.UpdateTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	30, // 8: execgate.v1.ResetTargetPolicyResponse.policy:type_name -> execgate.v1.TargetPolicy
+	31, // 9: execgate.v1.ResetTargetPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	32, // 10: execgate.v1.GetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	32, // 11: execgate.v1.GetExecutionPolicyResponse.effective:type_name -> execgate.v1.ExecutionPolicy
+	31, // 12: execgate.v1.GetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	32, // 13: execgate.v1.UpdateExecutionPolicyRequest.policy:type_name -> execgate.v1.ExecutionPolicy
+	32, // 14: execgate.v1.UpdateExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	31, // 15: execgate.v1.UpdateExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	32, // 16: execgate.v1.ResetExecutionPolicyResponse.policy:type_name -> execgate.v1.ExecutionPolicy
+	31, // 17: execgate.v1.ResetExecutionPolicyResponse.details:type_name -> execgate.v1.PolicyDetails
+	28, // 18: execgate.v1.GetSwitchesResponse.switches:type_name -> execgate.v1.Switches
+	28, // 19: execgate.v1.SetSwitchesRequest.switches:type_name -> execgate.v1.Switches
+	28, // 20: execgate.v1.SetSwitchesResponse.switches:type_name -> execgate.v1.Switches
+	12, // 21: execgate.v1.GatewayService.GetTargetPolicy:input_type -> execgate.v1.GetTargetPolicyRequest
+	14, // 22: execgate.v1.GatewayService.UpdateTargetPolicy:input_type -> execgate.v1.UpdateTargetPolicyRequest
+	16, // 23: execgate.v1.GatewayService.ResetTargetPolicy:input_type -> execgate.v1.ResetTargetPolicyRequest
+	18, // 24: execgate.v1.GatewayService.GetExecutionPolicy:input_type -> execgate.v1.GetExecutionPolicyRequest
+	20, // 25: execgate.v1.GatewayService.UpdateExecutionPolicy:input_type -> execgate.v1.UpdateExecutionPolicyRequest
+	22, // 26: execgate.v1.GatewayService.ResetExecutionPolicy:input_type -> execgate.v1.ResetExecutionPolicyRequest
+	24, // 27: execgate.v1.GatewayService.GetSwitches:input_type -> execgate.v1.GetSwitchesRequest
+	26, // 28: execgate.v1.GatewayService.SetSwitches:input_type -> execgate.v1.SetSwitchesRequest
+	33, // 29: execgate.v1.GatewayService.ListRevisions:input_type -> execgate.v1.ListRevisionsRequest
+	34, // 30: execgate.v1.GatewayService.Rollback:input_type -> execgate.v1.RollbackRequest
+	35, // 31: execgate.v1.GatewayService.ListAudit:input_type -> execgate.v1.ListAuditRequest
+	36, // 32: execgate.v1.GatewayService.Explain:input_type -> execgate.v1.ExplainRequest
+	37, // 33: execgate.v1.GatewayService.TestFire:input_type -> execgate.v1.TestFireRequest
+	38, // 34: execgate.v1.GatewayService.Plan:input_type -> execgate.v1.PlanRequest
+	39, // 35: execgate.v1.GatewayService.Apply:input_type -> execgate.v1.ApplyRequest
+	40, // 36: execgate.v1.GatewayService.Export:input_type -> execgate.v1.ExportRequest
+	41, // 37: execgate.v1.GatewayService.Import:input_type -> execgate.v1.ImportRequest
 	0,  // 38: execgate.v1.GatewayService.ListDeliveries:input_type -> execgate.v1.ListDeliveriesRequest
 	2,  // 39: execgate.v1.GatewayService.GetDelivery:input_type -> execgate.v1.GetDeliveryRequest
 	4,  // 40: execgate.v1.GatewayService.ReplayDelivery:input_type -> execgate.v1.ReplayDeliveryRequest
 	6,  // 41: execgate.v1.GatewayService.ReplayDeliveries:input_type -> execgate.v1.ReplayDeliveriesRequest
 	8,  // 42: execgate.v1.GatewayService.DropDelivery:input_type -> execgate.v1.DropDeliveryRequest
-	11, // 43: execgate.v1.GatewayService.GetTargetPolicy:output_type -> execgate.v1.GetTargetPolicyResponse
-	13, // 44: execgate.v1.GatewayService.UpdateTargetPolicy:output_type -> execgate.v1.UpdateTargetPolicyResponse
-	15, // 45: execgate.v1.GatewayService.ResetTargetPolicy:output_type -> execgate.v1.ResetTargetPolicyResponse
-	17, // 46: execgate.v1.GatewayService.GetExecutionPolicy:output_type -> execgate.v1.GetExecutionPolicyResponse
-	19, // 47: execgate.v1.GatewayService.UpdateExecutionPolicy:output_type -> execgate.v1.UpdateExecutionPolicyResponse
-	21, // 48: execgate.v1.GatewayService.ResetExecutionPolicy:output_type -> execgate.v1.ResetExecutionPolicyResponse
-	23, // 49: execgate.v1.GatewayService.GetSwitches:output_type -> execgate.v1.GetSwitchesResponse
-	25, // 50: execgate.v1.GatewayService.SetSwitches:output_type -> execgate.v1.SetSwitchesResponse
-	40, // 51: execgate.v1.GatewayService.ListRevisions:output_type -> execgate.v1.ListRevisionsResponse
-	41, // 52: execgate.v1.GatewayService.Rollback:output_type -> execgate.v1.RollbackResponse
-	42, // 53: execgate.v1.GatewayService.ListAudit:output_type -> execgate.v1.ListAuditResponse
-	43, // 54: execgate.v1.GatewayService.Explain:output_type -> execgate.v1.ExplainResponse
-	44, // 55: execgate.v1.GatewayService.TestFire:output_type -> execgate.v1.TestFireResponse
-	45, // 56: execgate.v1.GatewayService.Plan:output_type -> execgate.v1.PlanResponse
-	46, // 57: execgate.v1.GatewayService.Apply:output_type -> execgate.v1.ApplyResponse
-	47, // 58: execgate.v1.GatewayService.Export:output_type -> execgate.v1.ExportResponse
-	48, // 59: execgate.v1.GatewayService.Import:output_type -> execgate.v1.ImportResponse
-	1,  // 60: execgate.v1.GatewayService.ListDeliveries:output_type -> execgate.v1.ListDeliveriesResponse
-	3,  // 61: execgate.v1.GatewayService.GetDelivery:output_type -> execgate.v1.GetDeliveryResponse
-	5,  // 62: execgate.v1.GatewayService.ReplayDelivery:output_type -> execgate.v1.ReplayDeliveryResponse
-	7,  // 63: execgate.v1.GatewayService.ReplayDeliveries:output_type -> execgate.v1.ReplayDeliveriesResponse
-	9,  // 64: execgate.v1.GatewayService.DropDelivery:output_type -> execgate.v1.DropDeliveryResponse
-	43, // [43:65] is the sub-list for method output_type
-	21, // [21:43] is the sub-list for method input_type
+	10, // 43: execgate.v1.GatewayService.DropDeliveries:input_type -> execgate.v1.DropDeliveriesRequest
+	13, // 44: execgate.v1.GatewayService.GetTargetPolicy:output_type -> execgate.v1.GetTargetPolicyResponse
+	15, // 45: execgate.v1.GatewayService.UpdateTargetPolicy:output_type -> execgate.v1.UpdateTargetPolicyResponse
+	17, // 46: execgate.v1.GatewayService.ResetTargetPolicy:output_type -> execgate.v1.ResetTargetPolicyResponse
+	19, // 47: execgate.v1.GatewayService.GetExecutionPolicy:output_type -> execgate.v1.GetExecutionPolicyResponse
+	21, // 48: execgate.v1.GatewayService.UpdateExecutionPolicy:output_type -> execgate.v1.UpdateExecutionPolicyResponse
+	23, // 49: execgate.v1.GatewayService.ResetExecutionPolicy:output_type -> execgate.v1.ResetExecutionPolicyResponse
+	25, // 50: execgate.v1.GatewayService.GetSwitches:output_type -> execgate.v1.GetSwitchesResponse
+	27, // 51: execgate.v1.GatewayService.SetSwitches:output_type -> execgate.v1.SetSwitchesResponse
+	42, // 52: execgate.v1.GatewayService.ListRevisions:output_type -> execgate.v1.ListRevisionsResponse
+	43, // 53: execgate.v1.GatewayService.Rollback:output_type -> execgate.v1.RollbackResponse
+	44, // 54: execgate.v1.GatewayService.ListAudit:output_type -> execgate.v1.ListAuditResponse
+	45, // 55: execgate.v1.GatewayService.Explain:output_type -> execgate.v1.ExplainResponse
+	46, // 56: execgate.v1.GatewayService.TestFire:output_type -> execgate.v1.TestFireResponse
+	47, // 57: execgate.v1.GatewayService.Plan:output_type -> execgate.v1.PlanResponse
+	48, // 58: execgate.v1.GatewayService.Apply:output_type -> execgate.v1.ApplyResponse
+	49, // 59: execgate.v1.GatewayService.Export:output_type -> execgate.v1.ExportResponse
+	50, // 60: execgate.v1.GatewayService.Import:output_type -> execgate.v1.ImportResponse
+	1,  // 61: execgate.v1.GatewayService.ListDeliveries:output_type -> execgate.v1.ListDeliveriesResponse
+	3,  // 62: execgate.v1.GatewayService.GetDelivery:output_type -> execgate.v1.GetDeliveryResponse
+	5,  // 63: execgate.v1.GatewayService.ReplayDelivery:output_type -> execgate.v1.ReplayDeliveryResponse
+	7,  // 64: execgate.v1.GatewayService.ReplayDeliveries:output_type -> execgate.v1.ReplayDeliveriesResponse
+	9,  // 65: execgate.v1.GatewayService.DropDelivery:output_type -> execgate.v1.DropDeliveryResponse
+	11, // 66: execgate.v1.GatewayService.DropDeliveries:output_type -> execgate.v1.DropDeliveriesResponse
+	44, // [44:67] is the sub-list for method output_type
+	21, // [21:44] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -1607,14 +1717,14 @@ func file_execgate_v1_gateway_service_proto_init() {
 	file_execgate_v1_explain_proto_init()
 	file_execgate_v1_history_proto_init()
 	file_execgate_v1_policy_proto_init()
-	file_execgate_v1_gateway_service_proto_msgTypes[26].OneofWrappers = []any{}
+	file_execgate_v1_gateway_service_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_execgate_v1_gateway_service_proto_rawDesc), len(file_execgate_v1_gateway_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,6 +41,7 @@ const (
 	GatewayService_ReplayDelivery_FullMethodName        = "/execgate.v1.GatewayService/ReplayDelivery"
 	GatewayService_ReplayDeliveries_FullMethodName      = "/execgate.v1.GatewayService/ReplayDeliveries"
 	GatewayService_DropDelivery_FullMethodName          = "/execgate.v1.GatewayService/DropDelivery"
+	GatewayService_DropDeliveries_FullMethodName        = "/execgate.v1.GatewayService/DropDeliveries"
 )
 
 // GatewayServiceClient is the client API for GatewayService service.
@@ -111,6 +112,8 @@ type GatewayServiceClient interface {
 	// Forgets a delivery in whatever state. An attempt that is running goes on,
 	// but is the last.
 	DropDelivery(ctx context.Context, in *DropDeliveryRequest, opts ...grpc.CallOption) (*DropDeliveryResponse, error)
+	// Forgets all deliveries of a state, of a target, or of both.
+	DropDeliveries(ctx context.Context, in *DropDeliveriesRequest, opts ...grpc.CallOption) (*DropDeliveriesResponse, error)
 }
 
 type gatewayServiceClient struct {
@@ -341,6 +344,16 @@ func (c *gatewayServiceClient) DropDelivery(ctx context.Context, in *DropDeliver
 	return out, nil
 }
 
+func (c *gatewayServiceClient) DropDeliveries(ctx context.Context, in *DropDeliveriesRequest, opts ...grpc.CallOption) (*DropDeliveriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropDeliveriesResponse)
+	err := c.cc.Invoke(ctx, GatewayService_DropDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GatewayServiceServer is the server API for GatewayService service.
 // All implementations must embed UnimplementedGatewayServiceServer
 // for forward compatibility.
@@ -409,6 +422,8 @@ type GatewayServiceServer interface {
 	// Forgets a delivery in whatever state. An attempt that is running goes on,
 	// but is the last.
 	DropDelivery(context.Context, *DropDeliveryRequest) (*DropDeliveryResponse, error)
+	// Forgets all deliveries of a state, of a target, or of both.
+	DropDeliveries(context.Context, *DropDeliveriesRequest) (*DropDeliveriesResponse, error)
 	mustEmbedUnimplementedGatewayServiceServer()
 }
 
@@ -484,6 +499,9 @@ func (UnimplementedGatewayServiceServer) ReplayDeliveries(context.Context, *Repl
 }
 func (UnimplementedGatewayServiceServer) DropDelivery(context.Context, *DropDeliveryRequest) (*DropDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropDelivery not implemented")
+}
+func (UnimplementedGatewayServiceServer) DropDeliveries(context.Context, *DropDeliveriesRequest) (*DropDeliveriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropDeliveries not implemented")
 }
 func (UnimplementedGatewayServiceServer) mustEmbedUnimplementedGatewayServiceServer() {}
 func (UnimplementedGatewayServiceServer) testEmbeddedByValue()                        {}
@@ -902,6 +920,24 @@ func _GatewayService_DropDelivery_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GatewayService_DropDeliveries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropDeliveriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GatewayServiceServer).DropDeliveries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GatewayService_DropDeliveries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GatewayServiceServer).DropDeliveries(ctx, req.(*DropDeliveriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // GatewayService_ServiceDesc is the grpc.ServiceDesc for GatewayService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -996,6 +1032,10 @@ var GatewayService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropDelivery",
 			Handler:    _GatewayService_DropDelivery_Handler,
+		},
+		{
+			MethodName: "DropDeliveries",
+			Handler:    _GatewayService_DropDeliveries_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

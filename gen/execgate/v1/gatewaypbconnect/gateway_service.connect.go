@@ -92,6 +92,9 @@ const (
 	// GatewayServiceDropDeliveryProcedure is the fully-qualified name of the GatewayService's
 	// DropDelivery RPC.
 	GatewayServiceDropDeliveryProcedure = "/execgate.v1.GatewayService/DropDelivery"
+	// GatewayServiceDropDeliveriesProcedure is the fully-qualified name of the GatewayService's
+	// DropDeliveries RPC.
+	GatewayServiceDropDeliveriesProcedure = "/execgate.v1.GatewayService/DropDeliveries"
 )
 
 // GatewayServiceClient is a client for the execgate.v1.GatewayService service.
@@ -152,6 +155,8 @@ type GatewayServiceClient interface {
 	// Forgets a delivery in whatever state. An attempt that is running goes on,
 	// but is the last.
 	DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error)
+	// Forgets all deliveries of a state, of a target, or of both.
+	DropDeliveries(context.Context, *v1.DropDeliveriesRequest) (*v1.DropDeliveriesResponse, error)
 }
 
 // NewGatewayServiceClient constructs a client for the execgate.v1.GatewayService service. By
@@ -297,6 +302,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("DropDelivery")),
 			connect.WithClientOptions(opts...),
 		),
+		dropDeliveries: connect.NewClient[v1.DropDeliveriesRequest, v1.DropDeliveriesResponse](
+			httpClient,
+			baseURL+GatewayServiceDropDeliveriesProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("DropDeliveries")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -324,6 +335,7 @@ type gatewayServiceClient struct {
 	replayDelivery        *connect.Client[v1.ReplayDeliveryRequest, v1.ReplayDeliveryResponse]
 	replayDeliveries      *connect.Client[v1.ReplayDeliveriesRequest, v1.ReplayDeliveriesResponse]
 	dropDelivery          *connect.Client[v1.DropDeliveryRequest, v1.DropDeliveryResponse]
+	dropDeliveries        *connect.Client[v1.DropDeliveriesRequest, v1.DropDeliveriesResponse]
 }
 
 // GetTargetPolicy calls execgate.v1.GatewayService.GetTargetPolicy.
@@ -524,6 +536,15 @@ func (c *gatewayServiceClient) DropDelivery(ctx context.Context, req *v1.DropDel
 	return nil, err
 }
 
+// DropDeliveries calls execgate.v1.GatewayService.DropDeliveries.
+func (c *gatewayServiceClient) DropDeliveries(ctx context.Context, req *v1.DropDeliveriesRequest) (*v1.DropDeliveriesResponse, error) {
+	response, err := c.dropDeliveries.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GatewayServiceHandler is an implementation of the execgate.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	GetTargetPolicy(context.Context, *v1.GetTargetPolicyRequest) (*v1.GetTargetPolicyResponse, error)
@@ -582,6 +603,8 @@ type GatewayServiceHandler interface {
 	// Forgets a delivery in whatever state. An attempt that is running goes on,
 	// but is the last.
 	DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error)
+	// Forgets all deliveries of a state, of a target, or of both.
+	DropDeliveries(context.Context, *v1.DropDeliveriesRequest) (*v1.DropDeliveriesResponse, error)
 }
 
 // NewGatewayServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -723,6 +746,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("DropDelivery")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceDropDeliveriesHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceDropDeliveriesProcedure,
+		svc.DropDeliveries,
+		connect.WithSchema(gatewayServiceMethods.ByName("DropDeliveries")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/execgate.v1.GatewayService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GatewayServiceGetTargetPolicyProcedure:
@@ -769,6 +798,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceReplayDeliveriesHandler.ServeHTTP(w, r)
 		case GatewayServiceDropDeliveryProcedure:
 			gatewayServiceDropDeliveryHandler.ServeHTTP(w, r)
+		case GatewayServiceDropDeliveriesProcedure:
+			gatewayServiceDropDeliveriesHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -864,4 +895,8 @@ func (UnimplementedGatewayServiceHandler) ReplayDeliveries(context.Context, *v1.
 
 func (UnimplementedGatewayServiceHandler) DropDelivery(context.Context, *v1.DropDeliveryRequest) (*v1.DropDeliveryResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.DropDelivery is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) DropDeliveries(context.Context, *v1.DropDeliveriesRequest) (*v1.DropDeliveriesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("execgate.v1.GatewayService.DropDeliveries is not implemented"))
 }
