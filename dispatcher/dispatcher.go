@@ -13,8 +13,9 @@ import (
 
 // Caller makes one call to one target. [*targetclient.Client] is one.
 type Caller interface {
-	// Do returns when the answer is read, the target's timeout has passed or ctx
-	// has ended. The error is a *[targetclient.Error].
+	// Do returns when the answer is read, the target's timeout or call.ChainEnd has
+	// passed, or ctx has ended. The error is a *[targetclient.Error]. The body of the
+	// call is used again once Do has returned: it must not be kept.
 	Do(ctx context.Context, call targetclient.Call) (targetclient.Result, error)
 }
 
@@ -133,18 +134,23 @@ func (d *Dispatcher) Dispatch(ctx context.Context, inv *Invocation) (Outcome, er
 // walk calls the targets. What only seems to happen, it notes in run.
 func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outcome, error) {
 	var out Outcome
-	chain, cancel := d.budget(ctx)
-	defer cancel()
-
-	var payload []byte // of the current content; nil: not built yet
+	end := d.chainEnd()
+	buffer, _ := payloads.Get().(*[]byte)
+	payload := (*buffer)[:0] // of the current content; empty: not built yet
+	defer func() {
+		if cap(payload) <= maxPooledPayload {
+			*buffer = payload
+			payloads.Put(buffer)
+		}
+	}()
 	for _, target := range inv.Plan.Targets {
-		if payload == nil {
+		if len(payload) == 0 {
 			var err error
-			if payload, err = inv.envelope(); err != nil {
+			if payload, err = inv.appendEnvelope(payload); err != nil {
 				return out, err
 			}
 		}
-		changed, failure := d.call(chain, inv, run, target, payload)
+		changed, failure := d.call(ctx, end, inv, run, target, payload)
 		if gone := callerGone(ctx); gone != nil {
 			return out, gone
 		}
@@ -157,7 +163,7 @@ func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outco
 			continue
 		}
 		if changed {
-			out.Changed, payload = true, nil
+			out.Changed, payload = true, payload[:0]
 		}
 	}
 	return out, nil
@@ -195,25 +201,25 @@ func (d *Dispatcher) end(ctx context.Context, run *Run, out Outcome, err error) 
 	d.o.Recorder.Record(ctx, *run)
 }
 
-// budget gives the targets of one dispatch their common deadline, below the
-// caller's own.
-func (d *Dispatcher) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+// chainEnd is when the targets of a dispatch that begins have used up their common
+// budget; zero: never.
+func (d *Dispatcher) chainEnd() time.Time {
 	if d.o.ChainTimeout <= 0 {
-		return ctx, func() {}
+		return time.Time{}
 	}
-	return context.WithTimeoutCause(ctx, d.o.ChainTimeout, targetclient.ErrChainTimeout)
+	return time.Now().Add(d.o.ChainTimeout)
 }
 
 // call calls one target according to its kind, and applies its answer.
-func (d *Dispatcher) call(chain context.Context, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, failure *targetclient.Error) {
+func (d *Dispatcher) call(ctx context.Context, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, failure *targetclient.Error) {
 	var took time.Duration
 	switch {
-	case errors.Is(context.Cause(chain), targetclient.ErrChainTimeout):
+	case !end.IsZero() && !time.Now().Before(end):
 		failure = &targetclient.Error{Reason: targetclient.ReasonTimeout, Err: targetclient.ErrChainTimeout}
 	case target.Kind == targetclient.KindAsync:
-		return false, d.enqueue(chain, inv, target, payload)
+		return false, d.enqueue(ctx, end, inv, target, payload)
 	case target.Kind == targetclient.KindWebhook || target.Kind == targetclient.KindCall:
-		changed, took, failure = d.ask(chain, inv, run, target, payload)
+		changed, took, failure = d.ask(ctx, end, inv, run, target, payload)
 	default:
 		return false, &targetclient.Error{Reason: targetclient.ReasonFailed, Err: ErrUnknownKind}
 	}
@@ -227,8 +233,8 @@ func (d *Dispatcher) call(chain context.Context, inv *Invocation, run *Run, targ
 
 // ask waits for the target's answer, and applies it if the target's kind says
 // so. An answer without a body changes nothing.
-func (d *Dispatcher) ask(chain context.Context, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
-	result, failure := d.do(chain, targetclient.Call{Target: target, Body: payload})
+func (d *Dispatcher) ask(ctx context.Context, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
+	result, failure := d.do(ctx, targetclient.Call{Target: target, Body: payload, ChainEnd: end})
 	if failure == nil && target.Kind == targetclient.KindCall && len(result.Body) > 0 {
 		changed, failure = apply(inv, run, result)
 	}
@@ -292,9 +298,14 @@ func previewed(m Message, answer []byte) ([]byte, error) {
 // enqueue hands the payload over to the background. What happens to it there
 // does not concern the call; that it was not taken is a failure only if the
 // target blocks calls whose delivery is not safe.
-func (d *Dispatcher) enqueue(ctx context.Context, inv *Invocation, target *targetclient.Target, payload []byte) *targetclient.Error {
+func (d *Dispatcher) enqueue(ctx context.Context, end time.Time, inv *Invocation, target *targetclient.Target, payload []byte) *targetclient.Error {
+	if !end.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, end, targetclient.ErrChainTimeout)
+		defer cancel()
+	}
 	err := d.o.Queue.Enqueue(ctx, queue.Delivery{
-		Execution: inv.Plan.Execution, Target: target, Body: payload, UserID: inv.UserID,
+		Execution: inv.Plan.Execution, Target: target, Body: bytes.Clone(payload), UserID: inv.UserID,
 	})
 	if err == nil {
 		return nil

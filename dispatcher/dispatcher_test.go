@@ -28,6 +28,11 @@ type fakeCaller struct {
 
 func (c *fakeCaller) Do(ctx context.Context, call targetclient.Call) (targetclient.Result, error) {
 	c.calls = append(c.calls, call.Target.Name+" "+string(call.Body))
+	if !call.ChainEnd.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, call.ChainEnd, targetclient.ErrChainTimeout)
+		defer cancel()
+	}
 	if answer := c.answers[call.Target.Name]; answer != nil {
 		return answer(ctx)
 	}

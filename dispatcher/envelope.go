@@ -3,8 +3,8 @@ package dispatcher
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
+	"sync"
 
 	"github.com/execgate/execgate/conditions"
 )
@@ -25,6 +25,13 @@ type Previewer interface {
 	// Preview returns what JSON would return after a Replace, and fails as
 	// Replace would; the content stays as it is.
 	Preview(json []byte) ([]byte, error)
+}
+
+// Appender is a Message that can write its JSON where it is needed.
+type Appender interface {
+	// AppendJSON appends what JSON returns to dst. After an error dst is as it was,
+	// up to its length.
+	AppendJSON(dst []byte) ([]byte, error)
 }
 
 // Invocation is one phase of one call, as targets get to see it. Only Plan and
@@ -64,51 +71,48 @@ func (inv *Invocation) subject() Message {
 	}
 }
 
-// envelope returns the payload that a target gets of the current content:
-// compact JSON, HTML characters escaped. It is a new slice each time.
-func (inv *Invocation) envelope() ([]byte, error) {
+// appendEnvelope appends the payload that a target gets of the current content:
+// compact JSON, HTML characters escaped. The JSON of the messages is copied in as
+// it is, never parsed.
+func (inv *Invocation) appendEnvelope(b []byte) ([]byte, error) {
+	e := envelope{b: b, start: len(b)}
 	if inv.Plan.Phase == conditions.Function {
-		return inv.Function.envelope(inv.Plan.Execution), nil
+		inv.Function.writeEnvelope(&e, inv.Plan.Execution)
+		return e.end(), nil
 	}
-	var request, response []byte
-	var err error
-	if inv.Request != nil {
-		if request, err = inv.Request.JSON(); err != nil {
-			return nil, &MessageError{Phase: conditions.Request, Err: err}
-		}
-	}
-	if inv.Plan.Phase == conditions.Response && inv.Response != nil {
-		if response, err = inv.Response.JSON(); err != nil {
-			return nil, &MessageError{Phase: conditions.Response, Err: err}
-		}
-	}
-
-	var e envelope
-	e.Grow(len(request) + len(response) + 512)
 	e.text("fullMethod", inv.FullMethod)
 	e.text("instanceID", inv.InstanceID)
 	e.text("orgID", inv.OrgID)
 	e.text("projectID", inv.ProjectID)
 	e.text("userID", inv.UserID)
-	e.message("request", request)
-	e.message("response", response)
+	if inv.Request != nil {
+		if err := e.message("request", inv.Request); err != nil {
+			return b, &MessageError{Phase: conditions.Request, Err: err}
+		}
+	}
+	if inv.Plan.Phase == conditions.Response && inv.Response != nil {
+		if err := e.message("response", inv.Response); err != nil {
+			return b, &MessageError{Phase: conditions.Response, Err: err}
+		}
+	}
 	e.headers("headers", inv.Headers)
 	return e.end(), nil
 }
 
-// envelope is a JSON object in the making. Message JSON is copied in as it is,
-// never parsed.
-type envelope struct{ bytes.Buffer }
+// envelope is a JSON object in the making, behind what b held before.
+type envelope struct {
+	b     []byte
+	start int
+}
 
-// key begins the next member.
+// key begins the next member. The name needs no escaping.
 func (e *envelope) key(name string) {
-	if e.Len() == 0 {
-		e.WriteString(`{"`)
-	} else {
-		e.WriteString(`,"`)
+	c := byte(',')
+	if len(e.b) == e.start {
+		c = '{'
 	}
-	e.WriteString(name)
-	e.WriteString(`":`)
+	e.b = append(e.b, c, '"')
+	e.b = append(append(e.b, name...), `":`...)
 }
 
 func (e *envelope) text(key, value string) {
@@ -116,15 +120,41 @@ func (e *envelope) text(key, value string) {
 		return
 	}
 	e.key(key)
-	e.value(value)
+	e.b = appendString(e.b, value)
 }
 
-func (e *envelope) message(key string, messageJSON []byte) {
-	if len(messageJSON) == 0 {
-		return
-	}
+// message writes a message; nothing when it has no JSON at all.
+func (e *envelope) message(key string, m Message) error {
+	before := len(e.b)
 	e.key(key)
-	json.HTMLEscape(&e.Buffer, messageJSON)
+	begin := len(e.b)
+	if a, ok := m.(Appender); ok {
+		b, err := a.AppendJSON(e.b)
+		if err != nil {
+			return err
+		}
+		if e.b = b; needsEscaping(b[begin:]) {
+			e.b = appendEscaped(b[:begin], bytes.Clone(b[begin:]))
+		}
+	} else {
+		text, err := m.JSON()
+		if err != nil {
+			return err
+		}
+		e.b = appendEscaped(e.b, text)
+	}
+	if len(e.b) == begin {
+		e.b = e.b[:before]
+	}
+	return nil
+}
+
+// raw writes a value that is JSON already, if it is any.
+func (e *envelope) raw(key string, value []byte) {
+	if len(value) > 0 {
+		e.key(key)
+		e.b = appendEscaped(e.b, value)
+	}
 }
 
 func (e *envelope) headers(key string, headers map[string][]string) {
@@ -133,40 +163,92 @@ func (e *envelope) headers(key string, headers map[string][]string) {
 	}
 	e.key(key)
 	separator := byte('{')
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		e.WriteByte(separator)
+	var few [8]string
+	names := few[:0]
+	for name := range headers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		e.b = appendString(append(e.b, separator), name)
+		e.b = append(e.b, ':', '[')
 		separator = ','
-		e.value(name)
-		e.WriteString(":[")
 		for i, value := range headers[name] {
 			if i > 0 {
-				e.WriteByte(',')
+				e.b = append(e.b, ',')
 			}
-			e.value(value)
+			e.b = appendString(e.b, value)
 		}
-		e.WriteByte(']')
+		e.b = append(e.b, ']')
 	}
-	e.WriteByte('}')
+	e.b = append(e.b, '}')
 }
 
 func (e *envelope) end() []byte {
-	if e.Len() == 0 {
-		e.WriteByte('{')
+	if len(e.b) == e.start {
+		e.b = append(e.b, '{')
 	}
-	e.WriteByte('}')
-	return e.Bytes()
+	return append(e.b, '}')
 }
 
-// value writes a JSON string.
-func (e *envelope) value(s string) {
+// plainByte says of which bytes a string can be written as it is.
+var plainByte = func() (t [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		t[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return t
+}()
+
+// appendString appends a JSON string.
+func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+		if !plainByte[s[i]] {
 			quoted, _ := json.Marshal(s) // a string always marshals
-			e.Write(quoted)
-			return
+			return append(b, quoted...)
 		}
 	}
-	e.WriteByte('"')
-	e.WriteString(s)
-	e.WriteByte('"')
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
+
+// escapedByte are those at which JSON text may have to be escaped for HTML, as
+// encoding/json does it: the last is where U+2028 and U+2029 begin.
+var escapedByte = [256]bool{'<': true, '>': true, '&': true, 0xE2: true}
+
+func needsEscaping(text []byte) bool {
+	for _, c := range text {
+		if escapedByte[c] {
+			return true
+		}
+	}
+	return false
+}
+
+// appendEscaped appends JSON text as json.HTMLEscape writes it.
+func appendEscaped(b, text []byte) []byte {
+	const hex = "0123456789abcdef"
+	done := 0
+	for i, c := range text {
+		if !escapedByte[c] {
+			continue
+		}
+		switch {
+		case c != 0xE2:
+			b = append(b, text[done:i]...)
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
+			done = i + 1
+		case i+2 < len(text) && text[i+1] == 0x80 && text[i+2]&^1 == 0xA8:
+			b = append(b, text[done:i]...)
+			b = append(b, '\\', 'u', '2', '0', '2', hex[text[i+2]&0xF])
+			done = i + 3
+		}
+	}
+	return append(b, text[done:]...)
+}
+
+// payloads are the buffers in which payloads are built.
+var payloads = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooledPayload keeps a rare large message from occupying memory for good.
+const maxPooledPayload = 64 << 10

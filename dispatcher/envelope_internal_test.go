@@ -17,6 +17,11 @@ type fixed string
 func (m fixed) JSON() ([]byte, error) { return []byte(m), nil }
 func (m fixed) Replace([]byte) error  { panic("not replaced here") }
 
+// appending is a fixed that is an Appender, too.
+type appending struct{ fixed }
+
+func (m appending) AppendJSON(dst []byte) ([]byte, error) { return append(dst, m.fixed...), nil }
+
 var (
 	requestPlan  = &Plan{Phase: conditions.Request}
 	responsePlan = &Plan{Phase: conditions.Response}
@@ -63,12 +68,22 @@ func TestEnvelope(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := test.inv.envelope()
+			got, err := test.inv.appendEnvelope(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if string(got) != test.want {
 				t.Errorf("envelope\n got: %s\nwant: %s", got, test.want)
+			}
+			// Behind something, and with messages that append themselves.
+			for _, m := range []*Message{&test.inv.Request, &test.inv.Response} {
+				if f, ok := (*m).(fixed); ok {
+					*m = appending{f}
+				}
+			}
+			got, err = test.inv.appendEnvelope([]byte("before"))
+			if err != nil || string(got) != "before"+test.want {
+				t.Errorf("appended\n got: %s, %v\nwant: %s", got, err, test.want)
 			}
 		})
 	}
@@ -88,7 +103,7 @@ func FuzzEnvelope(f *testing.F) {
 			Plan: responsePlan, FullMethod: method, UserID: user, Request: fixed(message), Response: fixed(message),
 			Headers: map[string][]string{header: {value, value}},
 		}
-		got, err := inv.envelope()
+		got, err := inv.appendEnvelope(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,6 +130,21 @@ func FuzzEnvelope(f *testing.F) {
 	})
 }
 
+// FuzzEscaping: what encoding/json escapes in JSON text is escaped, alike.
+func FuzzEscaping(f *testing.F) {
+	f.Add([]byte("{\"<a>\":\"&\u2028\u2029\u2030\xe2\x80\"}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var want bytes.Buffer
+		json.HTMLEscape(&want, text)
+		if got := appendEscaped([]byte("x"), text); string(got) != "x"+want.String() {
+			t.Errorf("%q, want %q", got[1:], want.Bytes())
+		}
+		if !needsEscaping(text) && want.String() != string(text) {
+			t.Errorf("%q needs escaping", text)
+		}
+	})
+}
+
 func BenchmarkEnvelope(b *testing.B) {
 	inv := Invocation{
 		Plan: requestPlan, FullMethod: "/zitadel.user.v2.UserService/AddHumanUser", InstanceID: "default",
@@ -122,8 +152,10 @@ func BenchmarkEnvelope(b *testing.B) {
 		Request: fixed(`{"profile":{"givenName":"Minnie","familyName":"Mouse"},"email":{"email":"minnie@example.com"}}`),
 	}
 	b.ReportAllocs()
+	var payload []byte
 	for b.Loop() {
-		if _, err := inv.envelope(); err != nil {
+		var err error
+		if payload, err = inv.appendEnvelope(payload[:0]); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -183,25 +183,21 @@ func relist[T comparable](value []byte) (json.RawMessage, error) {
 	return json.Marshal(items)
 }
 
-// envelope returns the payload for the next target.
-func (r *FunctionRun) envelope(execution string) []byte {
-	var e envelope
+// writeEnvelope writes the payload for the next target.
+func (r *FunctionRun) writeEnvelope(e *envelope, execution string) {
 	e.text("function", execution)
 	for _, m := range r.input {
 		name, _ := json.Marshal(m.key) // a string always marshals
-		e.WriteByte(',')
-		e.Write(name)
-		e.WriteByte(':')
-		json.HTMLEscape(&e.Buffer, m.value)
+		e.b = append(append(append(e.b, ','), name...), ':')
+		e.b = appendEscaped(e.b, m.value)
 	}
 	response := r.prior
 	for _, m := range r.answer {
 		response = set(slices.Clone(response), m.key, m.value)
 	}
 	if len(response) > 0 {
-		e.message("response", object(response))
+		e.raw("response", object(response))
 	}
-	return e.end()
 }
 
 // set gives a member its value, at the end if it is new.

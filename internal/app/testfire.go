@@ -205,7 +205,7 @@ var (
 func (c *testCalls) Do(ctx context.Context, call targetclient.Call) (targetclient.Result, error) {
 	result, err := c.client.Do(ctx, call)
 	made := admin.TestFireCall{
-		Target: call.Target.Name, Request: call.Body, Status: result.StatusCode, Response: result.Body,
+		Target: call.Target.Name, Request: bytes.Clone(call.Body), Status: result.StatusCode, Response: result.Body,
 		Outcome: "ok", Duration: result.Duration,
 	}
 	if failure, ok := errors.AsType[*targetclient.Error](err); ok {
