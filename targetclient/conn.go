@@ -102,12 +102,7 @@ func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload 
 // write writes the request. When it fails, an answer may be there all the same.
 func (x *exchange) write(deadline time.Time, payload []byte) error {
 	if len(payload) > writeAheadBytes {
-		x.late = make(chan error, 1)
-		go func() {
-			n, err := x.conn.write(x.out[:x.head], payload)
-			x.written = n
-			x.late <- err
-		}()
+		x.writeAside(payload)
 		return nil
 	}
 	head := x.out[:x.head]
@@ -128,6 +123,16 @@ func (x *exchange) write(deadline time.Time, payload []byte) error {
 	x.late = make(chan error, 1)
 	x.late <- err
 	return nil
+}
+
+// writeAside writes the request while its answer is waited for already.
+func (x *exchange) writeAside(payload []byte) {
+	x.late = make(chan error, 1)
+	go func() {
+		n, err := x.conn.write(x.out[:x.head], payload)
+		x.written = n
+		x.late <- err
+	}()
 }
 
 func (c *conn) write(head, payload []byte) (int, error) {

@@ -27,7 +27,7 @@ const (
 // goroutine.
 type pool struct {
 	mu    sync.Mutex
-	idle  map[hostKey][]*conn // the one used last at the end; no empty lists
+	idle  map[hostKey][]*conn // the one used last at the end; empty lists go with the next sweep
 	count int
 	timer *time.Timer // nil: not running
 	http2 map[hostKey]struct{}
@@ -44,7 +44,7 @@ func (p *pool) take(key hostKey) *conn {
 	}
 	c := list[len(list)-1]
 	list[len(list)-1] = nil
-	p.set(key, list[:len(list)-1])
+	p.idle[key] = list[:len(list)-1]
 	p.count--
 	return c
 }
@@ -86,7 +86,7 @@ func (p *pool) oldest(key hostKey) *conn {
 	c := list[0]
 	copy(list, list[1:])
 	list[len(list)-1] = nil
-	p.set(key, list[:len(list)-1])
+	p.idle[key] = list[:len(list)-1]
 	p.count--
 	return c
 }
@@ -101,14 +101,6 @@ func (p *pool) largest() (key hostKey) {
 	return key
 }
 
-func (p *pool) set(key hostKey, list []*conn) {
-	if len(list) == 0 {
-		delete(p.idle, key)
-		return
-	}
-	p.idle[key] = list
-}
-
 // sweep closes what was idle for too long.
 func (p *pool) sweep() {
 	now := time.Now()
@@ -120,7 +112,9 @@ func (p *pool) sweep() {
 			old = append(old, p.oldest(key))
 			list = p.idle[key]
 		}
-		if len(list) > 0 {
+		if len(list) == 0 {
+			delete(p.idle, key)
+		} else {
 			next = min(next, idleTimeout-now.Sub(list[0].idleSince))
 		}
 	}
