@@ -481,3 +481,87 @@ func TestAGatewayThatCannotReachTheUpstreamLetsAnotherTry(t *testing.T) {
 	b.happens("a")
 	b.told.wait(t, 1)
 }
+
+// killed is a cursor of a gateway that does not get to release its lease.
+type killed struct{ *events.RedisCursor }
+
+func (killed) Release(context.Context) {}
+
+func TestAnotherGatewayGoesOnInTheMiddleOfAPage(t *testing.T) {
+	t.Parallel()
+	b, first, second := newBench(t), newDiary(), newDiary()
+	r := testkit.StartRedis(t, testkit.RedisOptions{AOF: true})
+	const lease = time.Second
+	names := numbered("u", 250) // the position is kept every 100
+	reached := make(chan struct{})
+	b.told.before.Store(func(aggregate string) {
+		if aggregate == names[170] {
+			close(reached)
+			<-b.told.dead
+		}
+	})
+	stop := b.poll(killed{redisCursor(t, r, lease)}, first.keep)
+	first.wait(t, events.PollOK, 1)
+	began := time.Now()
+	b.happens(names...)
+	<-reached
+	b.told.before.Store(func(string) {})
+	b.poll(redisCursor(t, r, lease), second.keep)
+	go stop() // it dies with its lease
+	close(b.told.dead)
+	second.wait(t, events.PollOK, 1)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took over after %v", took)
+	}
+	var order []string
+	ids := map[string]string{}
+	b.told.mu.Lock()
+	defer b.told.mu.Unlock()
+	for i, aggregate := range b.told.bodies {
+		if id, again := ids[aggregate]; !again {
+			order = append(order, aggregate)
+		} else if id != b.told.ids[i] {
+			t.Errorf("%s is told again under another id", aggregate)
+		}
+		ids[aggregate] = b.told.ids[i]
+	}
+	if !slices.Equal(order, names) {
+		t.Errorf("told %d of %d, or in another order", len(order), len(names))
+	}
+	if repeated := len(b.told.bodies) - len(order); repeated > 100 {
+		t.Errorf("%d were told again", repeated)
+	}
+}
+
+func TestAPollerThatStopsKeepsWhatItDid(t *testing.T) {
+	t.Parallel()
+	b, d := newBench(t), newDiary()
+	cursor := file(t)
+	var stop func()
+	reached := make(chan struct{})
+	b.told.before.Store(func(aggregate string) {
+		if aggregate == "u7" {
+			close(reached)
+			<-b.told.dead
+		}
+	})
+	stop = b.poll(cursor, d.keep)
+	d.wait(t, events.PollOK, 1)
+	b.happens(numbered("u", 20)...)
+	<-reached
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	<-b.stopping // its context has ended
+	close(b.told.dead)
+	<-stopped
+	b.told.before.Store(func(string) {})
+	b.poll(cursor, d.keep)
+	b.told.wait(t, 20)
+	d.wait(t, events.PollOK, 1)
+	if got := b.told.aggregates(); !slices.Equal(got, numbered("u", 20)) {
+		t.Errorf("told %v", got)
+	}
+}

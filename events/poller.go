@@ -1,13 +1,10 @@
 package events
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -280,11 +277,16 @@ func (p *Poller) begin(ctx context.Context) error {
 	}
 	p.position, p.known = position, position
 	p.copy(ctx)
+	if position.At.IsZero() {
+		p.o.Logger.Info("events are polled from the first one on: there is none yet")
+		return nil
+	}
 	p.o.Logger.Info("events are polled from now on: no position is kept", "at", position.At)
 	return nil
 }
 
-// deliver hands over what was not seen. What it did is kept, also when it fails.
+// deliver hands over what was not seen. What it did is kept, also when it fails or
+// is to stop.
 func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 	unsaved := 0
 	save := func() error {
@@ -292,7 +294,7 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 			return nil
 		}
 		p.position.forget(p.o.Overlap)
-		if err := p.o.Cursor.Save(ctx, p.position); err != nil {
+		if err := p.o.Cursor.Save(context.WithoutCancel(ctx), p.position); err != nil {
 			p.position = nil // whoever has the lease knows better
 			return ofCursor(err)
 		}
@@ -305,6 +307,9 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 		key := l.key()
 		if _, ok := p.position.Seen[key]; ok {
 			continue
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), save())
 		}
 		if p.o.MaxAge > 0 && time.Since(l.at) > p.o.MaxAge {
 			old = append(old, l)
@@ -350,110 +355,6 @@ func (p *Poller) skipped(old []listed) {
 	}
 	p.o.Logger.Warn("events are too old to be told", "count", len(old), "from", old[0].at.Format(time.RFC3339Nano),
 		"to", old[len(old)-1].at.Format(time.RFC3339Nano))
-}
-
-// instant reads the events of one time that do not fit on one page.
-func (p *Poller) instant(ctx context.Context, at time.Time) ([]listed, error) {
-	all := &union{seen: map[string]bool{}}
-	window := query{since: at.Add(-time.Microsecond), until: at.Add(time.Microsecond)}
-	whole, err := p.bothEnds(ctx, window, all)
-	if err != nil {
-		return nil, err
-	}
-	if whole {
-		return all.at(at), nil
-	}
-	types, err := p.api.aggregateTypes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range all.events {
-		types = append(types, l.event.AggregateType)
-	}
-	for _, typ := range unique(types) {
-		ofType := window
-		ofType.aggregateType = typ
-		whole, err := p.bothEnds(ctx, ofType, all)
-		if err != nil {
-			return nil, err
-		}
-		if whole {
-			continue
-		}
-		var ids []string
-		for _, l := range all.events {
-			if l.event.AggregateType == typ {
-				ids = append(ids, l.event.AggregateID)
-			}
-		}
-		for _, id := range unique(ids) {
-			if err := p.bySequence(ctx, ofType, id, all); err != nil {
-				return nil, err
-			}
-		}
-		// Aggregates in the middle that neither end showed cannot be asked for.
-		gap := instantKey(at) + "\x00" + typ
-		if _, ok := p.position.Seen[gap]; ok {
-			continue
-		}
-		p.position.Seen[gap] = at
-		p.o.OnGap()
-		p.o.Logger.Error("events may be missing: the upstream has more of one time than it can be asked for", "aggregate_type", typ,
-			"from", at.Format(time.RFC3339Nano), "to", at.Format(time.RFC3339Nano))
-	}
-	events := all.at(at)
-	slices.SortStableFunc(events, func(a, b listed) int {
-		return cmp.Or(cmp.Compare(a.event.AggregateType, b.event.AggregateType),
-			cmp.Compare(a.event.AggregateID, b.event.AggregateID), cmp.Compare(a.event.Sequence, b.event.Sequence))
-	})
-	return events, nil
-}
-
-// bothEnds reads the first and the last page of a query. It says whether that is
-// everything.
-func (p *Poller) bothEnds(ctx context.Context, q query, all *union) (whole bool, err error) {
-	first, err := p.list(ctx, q)
-	if err != nil {
-		return false, err
-	}
-	all.add(first)
-	if len(first) < pageSize {
-		return true, nil
-	}
-	q.newestFirst = true
-	last, err := p.list(ctx, q)
-	if err != nil {
-		return false, err
-	}
-	known := map[string]bool{}
-	for _, l := range first {
-		known[l.key()] = true
-	}
-	for i := len(last) - 1; i >= 0; i-- {
-		whole = whole || known[last[i].key()]
-		all.add(last[i : i+1])
-	}
-	return whole, nil
-}
-
-// bySequence reads all of one aggregate.
-func (p *Poller) bySequence(ctx context.Context, q query, id string, all *union) error {
-	q.aggregateID = id
-	for {
-		page, err := p.list(ctx, q)
-		if err != nil {
-			return err
-		}
-		all.add(page)
-		if len(page) < pageSize {
-			return nil
-		}
-		last := page[len(page)-1].event.Sequence
-		if last <= q.sequence {
-			return fmt.Errorf("%s ignores the sequence", listEvents)
-		}
-		q.sequence = last
-	}
 }
 
 // Position is how far the events are read.

@@ -41,6 +41,7 @@ type told struct {
 	refuse atomic.Value // the error by which one aggregate is refused, map[string]error
 	before atomic.Value // called with the aggregate, func(string)
 	more   chan struct{}
+	dead   chan struct{} // for before to wait for
 }
 
 func (q *told) Enqueue(_ context.Context, d queue.Delivery) error {
@@ -72,7 +73,7 @@ func (q *told) aggregates() []string {
 // wait returns the aggregates of the first n events.
 func (q *told) wait(t *testing.T, n int) []string {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		if got := q.aggregates(); len(got) >= n {
 			return got
@@ -86,17 +87,19 @@ func (q *told) wait(t *testing.T, n int) []string {
 }
 
 type bench struct {
-	t    *testing.T
-	api  *demoapi.Server
-	addr string
-	told *told
-	gaps atomic.Int32
-	asks chan struct{} // each call of the event API, as far as somebody waits
+	t        *testing.T
+	api      *demoapi.Server
+	addr     string
+	told     *told
+	gaps     atomic.Int32
+	once     sync.Once
+	stopping chan struct{} // closed when a poller is told to stop
+	asks     chan struct{} // each call of the event API, as far as somebody waits
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, told: &told{more: make(chan struct{}, 1)}, asks: make(chan struct{})}
+	b := &bench{t: t, told: &told{more: make(chan struct{}, 1), dead: make(chan struct{})}, asks: make(chan struct{}), stopping: make(chan struct{})}
 	b.api = demoapi.New(demoapi.Options{Tokens: map[string]string{"secret": "reader"}, OnRequest: func(demoapi.Request) {
 		select {
 		case b.asks <- struct{}{}:
@@ -148,6 +151,7 @@ func (b *bench) poll(cursor events.Cursor, change ...func(*events.PollerOptions)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { p.Run(ctx) })
+	context.AfterFunc(ctx, func() { b.once.Do(func() { close(b.stopping) }) })
 	stop = sync.OnceFunc(func() { cancel(); done.Wait(); _ = conn.Close() })
 	b.t.Cleanup(stop)
 	return stop
@@ -246,8 +250,10 @@ func TestMoreThanAPageOfOneTime(t *testing.T) {
 		"both ends show all": {transaction("user", numbered("u", 1500)), 1500, 0},
 		"types apart": {slices.Concat(transaction("user", numbered("u", 900)), transaction("org", numbered("o", 900)),
 			transaction("project", numbered("p", 900))), 2700, 0},
-		"one aggregate":      {transaction("user", slices.Repeat([]string{"u"}, 2500)), 2500, 1}, // who knows what else there is
-		"more than can be":   {transaction("user", numbered("u", 2500)), 2000, 1},
+		"one aggregate":    {transaction("user", slices.Repeat([]string{"u"}, 2500)), 2500, 1}, // who knows what else there is
+		"more than can be": {transaction("user", numbered("u", 2500)), 2000, 1},
+		"one with many in the midst of many with one": {slices.Concat(transaction("user", numbered("u", 1100)), transaction("user", slices.Repeat([]string{"m"}, 600)),
+			transaction("user", numbered("v", 1100))), 2600, 1},
 		"exactly a page":     {transaction("user", numbered("u", 1000)), 1000, 0},
 		"a page and another": {transaction("user", numbered("u", 2000)), 2000, 1},
 	} {
