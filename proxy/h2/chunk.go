@@ -112,6 +112,15 @@ func (q *chunkQueue) discard(n int) {
 	c.free()
 }
 
+// drop takes n bytes off the front, however many pieces that are.
+func (q *chunkQueue) drop(n int) {
+	for n > 0 {
+		piece := len(q.front(n))
+		q.discard(piece)
+		n -= piece
+	}
+}
+
 // prepend puts what other holds in front, and leaves other empty.
 func (q *chunkQueue) prepend(other *chunkQueue) {
 	if other.head == nil {

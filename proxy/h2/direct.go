@@ -4,13 +4,16 @@ package h2
 // is written.
 const busyStreams = 8
 
-// hurried reports whether output should be written by who brings it.
+// muchOutput is how much is worth writing by itself.
+const muchOutput = 32 << 10
+
+// hurried reports whether output should be written by who brings it. The lock is held.
 func (c *conn) hurried() bool {
-	return c.direct != nil && (c.side == clientSide || c.openStreams.Load() < busyStreams)
+	return c.direct != nil && (c.side == clientSide || c.openStreams.Load() < busyStreams || c.out.size >= muchOutput)
 }
 
-// startWriting has the output written: here and now, if it is in one piece and somebody waits for it, and by a writer
-// otherwise, or as far as the socket does not take it. w gets what the writing leads to.
+// startWriting has the output written: here and now, if somebody waits for it, and by a writer otherwise, or as far as
+// the socket does not take it. w gets what the writing leads to.
 func (c *conn) startWriting(w *waker) {
 	c.mu.Lock()
 	c.wakeOwed = false
@@ -19,25 +22,24 @@ func (c *conn) startWriting(w *waker) {
 		return
 	}
 	c.writing = true
-	if !c.hurried() || c.out.size == 0 || c.out.head.next != nil {
+	if !c.hurried() || c.out.size == 0 || c.out.head.next != nil && !canGather {
 		c.mu.Unlock()
 		go c.write()
 		return
 	}
-	piece, size := c.out.head, c.out.size
+	batch := c.out
 	c.out = chunkQueue{}
-	c.outBusy = size
+	c.outBusy = batch.size
 	c.mu.Unlock()
 
-	n, err := c.direct.write(piece.buf[piece.r:piece.w])
+	n, err := c.direct.write(&batch)
 
 	c.mu.Lock()
-	if err == nil && n < size {
-		piece.r += n
-		rest := chunkQueue{head: piece, tail: piece, size: size - n}
-		c.out.prepend(&rest)
+	if err != nil {
+		batch.clear()
 	} else {
-		piece.free()
+		batch.drop(n)
+		c.out.prepend(&batch)
 	}
 	c.written(int64(n), err)
 	more := c.mustWrite() // What is left, or came meanwhile.

@@ -14,9 +14,11 @@ import (
 type socket struct {
 	raw syscall.RawConn
 	try func(fd uintptr) bool
-	p   []byte
+	out *chunkQueue
 	n   int
 	err error
+
+	pieces [][]byte // scratch
 
 	tryRead func(fd uintptr) bool
 	in      *inputBuffer
@@ -50,17 +52,21 @@ func newSocket(nc net.Conn) *socket {
 		return true
 	}
 	d.try = func(fd uintptr) bool {
-		d.n, d.err = syscall.Write(int(fd), d.p)
+		if head := d.out.head; head.next == nil {
+			d.n, d.err = syscall.Write(int(fd), head.buf[head.r:head.w])
+		} else {
+			d.n, d.err = d.gather(int(fd))
+		}
 		return true
 	}
 	return d
 }
 
-// write writes as much of p as the socket takes now.
-func (d *socket) write(p []byte) (int, error) {
-	d.p, d.n, d.err = p, 0, nil
+// write writes as much of q, which is in one piece unless canGather, as the socket takes now. q stays as it is.
+func (d *socket) write(q *chunkQueue) (int, error) {
+	d.out, d.n, d.err = q, 0, nil
 	err := d.raw.Write(d.try)
-	d.p = nil
+	d.out = nil
 	if err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,15 +52,18 @@ func (p *process) stop() {
 
 // cpu is the processor time that the process has used.
 func (p *process) cpu() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	var total time.Duration
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		ns, _, _ := strings.Cut(string(stat), " ")
+		n, _ := strconv.ParseInt(ns, 10, 64)
+		total += time.Duration(n)
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	f := strings.Fields(rest)
-	user, _ := strconv.Atoi(f[11])
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	return total
 }
 
 func run(args []string) error {
@@ -96,6 +100,11 @@ func run(args []string) error {
 	rows := make([]row, len(peers))
 	for range *rounds {
 		for i, p := range peers {
+			if *only != "" && p == up {
+				rows[i].rate, rows[i].cpu = append(rows[i].rate, 0), append(rows[i].cpu, 0)
+				rows[i].p50, rows[i].p99 = append(rows[i].p50, 0), append(rows[i].p99, 0)
+				continue
+			}
 			before := p.cpu()
 			r, err := load(p.address, s, *d)
 			if err != nil {

@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package h2
+
+import "syscall"
+
+// canGather says that output in several pieces can be written at once.
+const canGather = false
+
+func (d *socket) gather(int) (int, error) { return 0, syscall.EAGAIN }
