@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // builder turns file descriptors into a Schema, file by file, so that one bad
@@ -204,5 +203,5 @@ func (t *types) forDescriptor(md protoreflect.MessageDescriptor) *MessageType {
 	if m := t.messages[md.FullName()]; m != nil {
 		return m
 	}
-	return &MessageType{types: t, typ: dynamicpb.NewMessageType(md), inspect: true}
+	return &MessageType{types: t, desc: md, table: t.tables.Of(md), inspect: true}
 }

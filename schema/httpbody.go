@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // google.api.HttpBody is not sent as JSON: its data is the HTTP body. The content
@@ -28,19 +30,17 @@ func dataField(md protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
 	return fd
 }
 
-func setRawBody(m protoreflect.Message, body []byte) {
+func setRawBody(m transcode.Node, body []byte) {
 	m.Set(dataField(m.Descriptor()), protoreflect.ValueOfBytes(body))
 }
 
 // rawBody returns the data of after. Anything else has no place in the body.
-func rawBody(before, after protoreflect.Message) ([]byte, error) {
-	var err error
+func rawBody(before, after transcode.Node) ([]byte, error) {
 	data := dataField(after.Descriptor())
-	after.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if fd.Number() != data.Number() && !sameField(fd, before, after) {
-			err = errors.New("only the data of a google.api.HttpBody can be changed")
+	for fd := range after.Fields() {
+		if fd.Number() != data.Number() && !after.Same(before, fd) {
+			return nil, errors.New("only the data of a google.api.HttpBody can be changed")
 		}
-		return err == nil
-	})
-	return after.Get(data).Bytes(), err
+	}
+	return after.Get(data).Scalar().Bytes(), nil
 }

@@ -2,41 +2,37 @@ package schema
 
 import (
 	"bytes"
-	"fmt"
+	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // How deep messages may be nested. What is deeper does not decode: it would be
 // walked recursively, several times.
 const (
 	maxDepth = 1000
-	// maxDepthAny is the limit for types that can hold an Any, and anyWeight is
-	// how many levels an Any counts for. Every level of Any copies what lies below
-	// it, so that deep nesting costs the square of its size.
+	// maxDepthAny is the limit for types that can hold an Any, which counts for
+	// several levels.
 	maxDepthAny = 100
-	anyWeight   = 5
 )
 
 // MessageType is one message type of the upstream. It is immutable and safe
 // for concurrent use.
 type MessageType struct {
 	types *types
-	typ   protoreflect.MessageType
+	desc  protoreflect.MessageDescriptor
+	table *transcode.Type
 	// inspect says that a decoded message must be walked once, because its type
 	// can hold an Any or a message whose type is missing.
 	inspect bool
 	// lossy says that two different messages of the type can have the same JSON.
 	lossy bool
-	// values says that the type can hold a field of google.protobuf.Value, which
-	// protojson cannot spell out as unset.
-	values bool
 }
 
 // Name returns the full name of the type: "pkg.Message".
-func (t *MessageType) Name() string { return string(t.typ.Descriptor().FullName()) }
+func (t *MessageType) Name() string { return string(t.desc.FullName()) }
 
 // Decode reads a message from its wire form. It keeps wire, and does not change
 // it; the caller must not either.
@@ -45,28 +41,24 @@ func (t *MessageType) Name() string { return string(t.typ.Descriptor().FullName(
 // the type, invalid UTF-8 in a field where the schema forbids it, nesting beyond
 // any sane depth, and content of a type that the schema lacks do not decode.
 func (t *MessageType) Decode(wire []byte) (*Message, error) {
-	m := t.typ.New()
-	o := proto.UnmarshalOptions{AllowPartial: true, Resolver: t.types, RecursionLimit: t.depth()}
-	if err := o.Unmarshal(wire, m.Interface()); err != nil {
+	tree, err := t.table.ReadWire(wire, t.depth(), t.inspect)
+	if err != nil {
 		return nil, t.undecodable(err)
 	}
-	if t.inspect {
-		if err := t.types.inspect(m, t.depth()); err != nil {
-			return nil, t.undecodable(err)
-		}
-	}
-	return &Message{typ: t, wire: wire, fromWire: true, before: m, after: m}, nil
+	return &Message{typ: t, wire: wire, fromWire: true, before: tree, after: tree}, nil
 }
 
 // DecodeJSON reads a message from a JSON body as the upstream would read it:
 // unknown keys are ignored, and so is what follows the JSON object. It keeps
 // body, and does not change it; the caller must not either.
 func (t *MessageType) DecodeJSON(body []byte) (*Message, error) {
-	m, err := t.decodeBody(body)
+	m := &Message{typ: t, body: body}
+	tree, err := t.table.ReadJSON(body, t.bodyOptions(&m.seen))
 	if err != nil {
 		return nil, t.undecodable(err)
 	}
-	return &Message{typ: t, body: body, before: m, after: m}, nil
+	m.before, m.after = tree, tree
+	return m, nil
 }
 
 func (t *MessageType) undecodable(err error) error {
@@ -80,12 +72,13 @@ type Message struct {
 	wire     []byte // original wire form, when fromWire
 	body     []byte // original JSON form, otherwise
 	fromWire bool
-	before   protoreflect.Message // as it came in; never changed
-	after    protoreflect.Message // current content; the same value as before while unchanged
-	json     []byte               // JSON of after, when asked for already
+	seen     transcode.Observed // how the author of body writes
+	before   *transcode.Tree    // as it came in; never changed
+	after    *transcode.Tree    // current content; the same value as before while unchanged
+	json     []byte             // JSON of after, when asked for already
 	// adapt adds to a replacement what its place cannot leave unsaid, and fits
 	// refuses one that has no place. Nil if there is nothing of the kind.
-	adapt, fits func(next protoreflect.Message) error
+	adapt, fits func(next *transcode.Tree) error
 }
 
 // Type returns the type of the message.
@@ -99,7 +92,7 @@ func (m *Message) Type() *MessageType { return m.typ }
 // Any of unknown type or a Timestamp out of range.
 func (m *Message) JSON() ([]byte, error) {
 	if m.json == nil {
-		b, err := m.typ.render(m.after)
+		b, err := render(m.after)
 		if err != nil {
 			return nil, m.typ.undecodable(err)
 		}
@@ -121,17 +114,17 @@ func (m *Message) Replace(json []byte) error {
 	if m.json != nil && bytes.Equal(m.json, json) {
 		return nil
 	}
-	next := m.typ.typ.New()
-	if err := m.typ.parse(json, next, false); err != nil {
-		return &ReplaceError{Type: m.typ.Name(), Reason: withoutValues(err), err: err}
+	next, err := m.typ.parse(json)
+	if err != nil {
+		return &ReplaceError{Type: m.typ.Name(), Reason: err.Error(), err: err}
 	}
-	m.typ.types.keepUnknown(m.after, next)
+	transcode.KeepUnknown(m.after, next)
 	if m.adapt != nil {
 		if err := m.adapt(next); err != nil {
 			return &ReplaceError{Type: m.typ.Name(), Reason: err.Error(), err: err}
 		}
 	}
-	if proto.Equal(m.after.Interface(), next.Interface()) {
+	if transcode.Equal(m.after, next) {
 		return nil
 	}
 	if m.typ.lossy && m.saysTheSame(next) {
@@ -143,7 +136,7 @@ func (m *Message) Replace(json []byte) error {
 		}
 	}
 	m.after, m.json = next, nil
-	if proto.Equal(m.before.Interface(), next.Interface()) {
+	if transcode.Equal(m.before, next) {
 		m.after = m.before
 	}
 	return nil
@@ -161,17 +154,17 @@ func (m *Message) Preview(json []byte) ([]byte, error) {
 
 // saysTheSame reports whether the JSON of the current content reads as next. JSON
 // cannot tell every two messages apart, and a target only ever sees JSON.
-func (m *Message) saysTheSame(next protoreflect.Message) bool {
+func (m *Message) saysTheSame(next *transcode.Tree) bool {
 	json, err := m.JSON()
 	if err != nil {
 		return false
 	}
-	echo := m.typ.typ.New()
-	if m.typ.parse(json, echo, false) != nil {
+	echo, err := m.typ.parse(json)
+	if err != nil {
 		return false
 	}
-	m.typ.types.keepUnknown(m.after, echo)
-	return proto.Equal(echo.Interface(), next.Interface())
+	transcode.KeepUnknown(m.after, echo)
+	return transcode.Equal(echo, next)
 }
 
 // Changed reports whether the content differs from what was decoded.
@@ -190,11 +183,7 @@ func (m *Message) Wire() ([]byte, error) {
 	if m.fromWire && !m.Changed() {
 		return m.wire, nil
 	}
-	b, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(m.after.Interface())
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", m.typ.Name(), err)
-	}
-	return b, nil
+	return m.after.AppendWire([]byte{}), nil
 }
 
 // Body returns the message as a JSON body. One that came in as JSON is returned
@@ -208,7 +197,30 @@ func (m *Message) Body() ([]byte, error) {
 	case !m.Changed():
 		return m.body, nil
 	}
-	return m.typ.patch(m.body, m.before, m.after, nil)
+	return m.patch(m.after, nil)
+}
+
+// patch returns body as the form of after.
+func (m *Message) patch(after *transcode.Tree, bound map[string]bool) ([]byte, error) {
+	body := m.body
+	if firstByte(body) == 0 {
+		body = []byte("{}")
+	}
+	b, err := transcode.Patch(make([]byte, 0, len(body)+len(body)/8), body, m.before, after, m.seen.Style(), bound)
+	if err != nil {
+		return nil, m.typ.undecodable(err)
+	}
+	return b, nil
+}
+
+// patchField is patch for a body that holds nothing but field fd of the message.
+// An empty result means that the field is unset.
+func (m *Message) patchField(fd protoreflect.FieldDescriptor, after *transcode.Tree) ([]byte, error) {
+	b, err := transcode.PatchField(nil, m.body, fd, m.before, after, m.seen.Style())
+	if err != nil {
+		return nil, m.typ.undecodable(err)
+	}
+	return b, nil
 }
 
 // depth returns how deep a message of this type may be nested.
@@ -219,42 +231,35 @@ func (t *MessageType) depth() int {
 	return maxDepth
 }
 
-// parse reads json into m, which must be empty. Lenient means: as the upstream
-// does, without the keys that it does not know.
-func (t *MessageType) parse(json []byte, m protoreflect.Message, lenient bool) (err error) {
-	defer recoverSchema(&err)
-	o := protojson.UnmarshalOptions{
-		AllowPartial: true, DiscardUnknown: lenient, Resolver: t.types,
-		RecursionLimit: t.depth() + 16, // JSON counts some levels that the wire form does not have
-	}
-	if err := o.Unmarshal(json, m.Interface()); err != nil {
-		return err
-	}
-	if t.inspect {
-		return t.types.inspect(m, t.depth()+16)
-	}
-	return nil
+// jsonDepth is the same for JSON, which counts some levels that the wire form does
+// not have.
+func (t *MessageType) jsonDepth() int { return t.depth() + 16 }
+
+// parse reads JSON strictly.
+func (t *MessageType) parse(json []byte) (*transcode.Tree, error) {
+	return t.table.ReadJSON(json, transcode.JSONOptions{Depth: t.jsonDepth(), Inspect: t.inspect})
 }
 
-// render writes m as compact protojson.
-func (t *MessageType) render(m protoreflect.Message) (b []byte, err error) {
-	return t.renderStyled(m, protojson.MarshalOptions{})
+// bodyOptions are for JSON that is read as the upstream would: without the keys
+// that it does not know, and up to the end of the first value.
+func (t *MessageType) bodyOptions(seen *transcode.Observed) transcode.JSONOptions {
+	return transcode.JSONOptions{Depth: t.jsonDepth(), Inspect: t.inspect, Lenient: true, Observed: seen}
 }
 
-func (t *MessageType) renderStyled(m protoreflect.Message, o protojson.MarshalOptions) (b []byte, err error) {
-	defer recoverSchema(&err)
-	o.AllowPartial, o.Resolver = true, t.types
-	b, err = o.Marshal(m.Interface())
-	if err != nil {
-		return nil, err
-	}
-	return compact(b), nil
-}
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// recoverSchema turns a panic of protojson into an error. The descriptors come
-// from outside, and protojson takes the shape of some types for granted.
-func recoverSchema(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("the schema contradicts itself: %v", r)
+// maxScratch bounds what stays in the pool.
+const maxScratch = 256 << 10
+
+// render returns the JSON of a tree.
+func render(tree *transcode.Tree) ([]byte, error) {
+	pooled := scratch.Get().(*[]byte)
+	b, err := tree.AppendJSON((*pooled)[:0], transcode.Style{})
+	if cap(b) > maxScratch {
+		return b, err
 	}
+	*pooled = b
+	json := bytes.Clone(b)
+	scratch.Put(pooled)
+	return json, err
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // queryPair is one "key=value" of a query, as it was sent and what it means.
@@ -93,7 +95,7 @@ func (r *rule) excluded(path string) bool {
 
 // populateQuery sets the fields that the pairs name, and notes in the pairs which
 // ones they are.
-func (r *rule) populateQuery(t *types, m protoreflect.Message, pairs []queryPair) error {
+func (r *rule) populateQuery(m transcode.Node, pairs []queryPair) error {
 	spelling := map[string]string{}
 	counts := map[string]int{}
 	for i := range pairs {
@@ -111,7 +113,7 @@ func (r *rule) populateQuery(t *types, m protoreflect.Message, pairs []queryPair
 		}
 		spelling[leaf] = p.key
 		counts[leaf]++
-		if err := t.populate(m, target, p.value, counts[leaf] > 1); err != nil {
+		if err := populate(m, target, p.value, counts[leaf] > 1); err != nil {
 			return fmt.Errorf("query field %q: %w", fieldPath(target.fields), err)
 		}
 		p.leaf = leaf
@@ -121,7 +123,7 @@ func (r *rule) populateQuery(t *types, m protoreflect.Message, pairs []queryPair
 
 // populate sets one field from its text form. again says that the same field was
 // set before by the same source.
-func (t *types) populate(m protoreflect.Message, target queryTarget, s string, again bool) error {
+func populate(m transcode.Node, target queryTarget, s string, again bool) error {
 	for i, fd := range target.fields {
 		if of := fd.ContainingOneof(); of != nil && !of.IsSynthetic() {
 			if set := m.WhichOneof(of); set != nil && set.Number() != fd.Number() {
@@ -129,7 +131,7 @@ func (t *types) populate(m protoreflect.Message, target queryTarget, s string, a
 			}
 		}
 		if i < len(target.fields)-1 {
-			m = m.Mutable(fd).Message()
+			m = m.Mutable(fd)
 		}
 	}
 	fd := target.field()
@@ -141,32 +143,31 @@ func (t *types) populate(m protoreflect.Message, target queryTarget, s string, a
 		if err != nil {
 			return err
 		}
-		entries := m.Mutable(fd).Map()
-		v := entries.NewValue()
 		if fd.MapValue().Message() != nil {
-			err = t.parseMessageText(v.Message(), s)
-		} else {
-			v, err = parseScalar(fd.MapValue(), s)
+			return parseMessageText(m.PutMessage(fd, key.MapKey()), s)
 		}
+		v, err := parseScalar(fd.MapValue(), s)
 		if err == nil {
-			entries.Set(key.MapKey(), v)
+			m.Put(fd, key.MapKey(), v)
 		}
 		return err
-	case fd.IsList():
-		v, err := t.parseText(m, fd, s)
-		if err == nil {
-			m.Mutable(fd).List().Append(v)
-		}
-		return err
-	case again:
+	case fd.IsList() && fd.Message() != nil:
+		return parseMessageText(m.AppendMessage(fd), s)
+	case again && !fd.IsList():
 		return fmt.Errorf("more than one value")
-	default:
-		v, err := t.parseText(m, fd, s)
-		if err == nil {
-			m.Set(fd, v)
-		}
-		return err
+	case fd.Message() != nil:
+		m.Clear(fd)
+		return parseMessageText(m.Mutable(fd), s)
 	}
+	v, err := parseScalar(fd, s)
+	switch {
+	case err != nil:
+	case fd.IsList():
+		m.Append(fd, v)
+	default:
+		m.Set(fd, v)
+	}
+	return err
 }
 
 // queryLeaf is one field of a message as a query says it.
@@ -176,7 +177,7 @@ type queryLeaf struct {
 }
 
 // flatten lists what of m a query has to say, in the order of the schema.
-func (r *rule) flatten(t *types, m protoreflect.Message, prefix []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
+func (r *rule) flatten(m transcode.Node, prefix []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
 	var leaves []queryLeaf
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -185,7 +186,7 @@ func (r *rule) flatten(t *types, m protoreflect.Message, prefix []protoreflect.F
 		if !m.Has(fd) || r.excluded(fieldPath(path)) {
 			continue
 		}
-		more, err := r.flattenField(t, fd, m.Get(fd), path)
+		more, err := r.flattenField(fd, m, path)
 		if err != nil {
 			return nil, fmt.Errorf("field %q cannot be put in the query: %w", fieldPath(path), err)
 		}
@@ -194,24 +195,24 @@ func (r *rule) flatten(t *types, m protoreflect.Message, prefix []protoreflect.F
 	return leaves, nil
 }
 
-func (r *rule) flattenField(t *types, fd protoreflect.FieldDescriptor, v protoreflect.Value, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
+func (r *rule) flattenField(fd protoreflect.FieldDescriptor, m transcode.Node, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
 	leaf := queryLeaf{target: queryTarget{fields: path}}
 	switch {
 	case fd.IsMap():
-		return flattenMap(t, fd, v.Map(), path)
+		return flattenMap(fd, m, path)
 	case fd.IsList():
-		for i := range v.List().Len() {
-			s, err := t.formatText(fd, v.List().Get(i))
+		for v := range m.Elements(fd) {
+			s, err := formatText(fd, v)
 			if err != nil {
 				return nil, err
 			}
 			leaf.values = append(leaf.values, s)
 		}
 		return []queryLeaf{leaf}, nil
-	case fd.Message() != nil && !hasOwnForm(fd.Message()) && fd.Message().FullName() != "google.protobuf.Empty":
-		return r.flattenMessage(t, v.Message(), path)
+	case fd.Message() != nil && !transcode.HasOwnForm(fd.Message()) && fd.Message().FullName() != "google.protobuf.Empty":
+		return r.flattenMessage(m.Get(fd).Message(), path)
 	}
-	s, err := t.formatText(fd, v)
+	s, err := formatText(fd, m.Get(fd))
 	if err != nil {
 		return nil, err
 	}
@@ -221,8 +222,8 @@ func (r *rule) flattenField(t *types, fd protoreflect.FieldDescriptor, v protore
 
 // flattenMessage lists the fields of a sub-message. One that is present but empty
 // is said by spelling out the default of one of its fields.
-func (r *rule) flattenMessage(t *types, m protoreflect.Message, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
-	leaves, err := r.flatten(t, m, path)
+func (r *rule) flattenMessage(m transcode.Node, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
+	leaves, err := r.flatten(m, path)
 	if err != nil || len(leaves) > 0 {
 		return leaves, err
 	}
@@ -242,38 +243,35 @@ func (r *rule) flattenMessage(t *types, m protoreflect.Message, path []protorefl
 	return nil, fmt.Errorf("a message that is present but empty")
 }
 
-func flattenMap(t *types, fd protoreflect.FieldDescriptor, entries protoreflect.Map, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
+func flattenMap(fd protoreflect.FieldDescriptor, m transcode.Node, path []protoreflect.FieldDescriptor) ([]queryLeaf, error) {
 	var leaves []queryLeaf
-	var err error
-	entries.Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
-		var s string
-		if s, err = t.formatText(fd.MapValue(), v); err != nil {
-			return false
+	for key, v := range m.Pairs(fd) {
+		s, err := formatText(fd.MapValue(), v)
+		if err != nil {
+			return nil, err
 		}
 		name := key.String()
 		if strings.ContainsAny(name, "[]") {
-			err = fmt.Errorf("a map key with brackets")
-			return false
+			return nil, fmt.Errorf("a map key with brackets")
 		}
 		leaves = append(leaves, queryLeaf{target: queryTarget{fields: path, mapKey: name, isMap: true}, values: []string{s}})
-		return true
-	})
+	}
 	slices.SortFunc(leaves, func(a, b queryLeaf) int { return strings.Compare(a.target.mapKey, b.target.mapKey) })
-	return leaves, err
+	return leaves, nil
 }
 
 // encodeQuery writes the query for after: pairs whose field is unchanged, or that
 // are no field, stay as they were sent; new ones come at the place of those that
 // they replace, else at the end.
-func (r *rule) encodeQuery(t *types, raw string, pairs []queryPair, before, after protoreflect.Message) (string, error) {
+func (r *rule) encodeQuery(raw string, pairs []queryPair, before, after transcode.Node) (string, error) {
 	if r.bodyAll {
 		return raw, nil
 	}
-	old, err := r.flatten(t, before, nil)
+	old, err := r.flatten(before, nil)
 	if err != nil {
 		return "", err
 	}
-	fresh, err := r.flatten(t, after, nil)
+	fresh, err := r.flatten(after, nil)
 	if err != nil {
 		return "", err
 	}
@@ -316,7 +314,7 @@ func (r *rule) encodeQuery(t *types, raw string, pairs []queryPair, before, afte
 
 // stillDefault reports whether spelling out the default of a field leaves after
 // as it is: the message that holds it is there.
-func (r *rule) stillDefault(before, after protoreflect.Message, leaf string) bool {
+func (r *rule) stillDefault(before, after transcode.Node, leaf string) bool {
 	fields, err := resolvePath(after.Descriptor(), leaf)
 	if err != nil {
 		return false

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // RESTRequest is a request message that came in as an HTTP call. Its Message can
@@ -19,7 +21,7 @@ type RESTRequest struct {
 	body     []byte
 	// encoded is what Replace found the call to be for encodedAs.
 	encoded   restCall
-	encodedAs protoreflect.Message
+	encodedAs *transcode.Tree
 }
 
 // restCall is the part of an HTTP call that a message decides.
@@ -37,11 +39,13 @@ type restCall struct {
 // does not have. All of it survives in Encode. The error is a *DecodeError.
 func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, error) {
 	r, t := m.rule, m.rule.method.input
-	content := t.typ.New()
 	req := &RESTRequest{match: m, rawQuery: rawQuery, body: body}
-	if err := m.populateBody(content, body); err != nil {
+	msg := &Message{typ: t, body: body}
+	tree, err := m.populateBody(msg, body)
+	if err != nil {
 		return nil, t.undecodable(err)
 	}
+	content := tree.Root()
 	if err := m.populatePath(content); err != nil {
 		return nil, t.undecodable(err)
 	}
@@ -50,14 +54,15 @@ func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, e
 		if err != nil {
 			return nil, t.undecodable(err)
 		}
-		if err := r.populateQuery(t.types, content, pairs); err != nil {
+		if err := r.populateQuery(content, pairs); err != nil {
 			return nil, t.undecodable(err)
 		}
 		req.pairs = pairs
 	}
-	req.Message = &Message{typ: t, body: body, before: content, after: content}
-	req.adapt = func(next protoreflect.Message) error { return r.adapt(content, next) }
-	req.fits = func(after protoreflect.Message) error {
+	msg.before, msg.after = tree, tree
+	req.Message = msg
+	req.adapt = func(next *transcode.Tree) error { return r.adapt(content, next.Root()) }
+	req.fits = func(after *transcode.Tree) error {
 		var err error
 		req.encoded, err = req.encode(after)
 		req.encodedAs = after
@@ -66,48 +71,27 @@ func (m RouteMatch) DecodeRequest(rawQuery string, body []byte) (*RESTRequest, e
 	return req, nil
 }
 
-func (m RouteMatch) populateBody(content protoreflect.Message, body []byte) error {
+// populateBody reads what the body says of the message.
+func (m RouteMatch) populateBody(msg *Message, body []byte) (*transcode.Tree, error) {
 	r, t := m.rule, m.rule.method.input
 	if len(body) == 0 || !r.bodyAll && r.body == nil {
-		return nil
+		return t.table.New(), nil
 	}
 	switch {
-	case r.bodyAll && isRawBody(t.typ.Descriptor()):
-		setRawBody(content, body)
-		return nil
+	case r.bodyAll && isRawBody(t.desc):
+		content := t.table.New()
+		setRawBody(content.Root(), body)
+		return content, nil
 	case r.body != nil && isRawField(r.body):
-		setRawBody(content.Mutable(r.body).Message(), body)
-		return nil
+		content := t.table.New()
+		setRawBody(content.Root().Mutable(r.body), body)
+		return content, nil
 	case firstByte(body) == 0: // blanks
-		return nil
+		return t.table.New(), nil
 	case r.bodyAll:
-		decoded, err := t.decodeBody(body)
-		if err == nil {
-			mergeInto(content, decoded)
-		}
-		return err
+		return t.table.ReadJSON(body, t.bodyOptions(&msg.seen))
 	}
-	decoded, err := t.decodeField(r.body, body)
-	if err == nil {
-		mergeInto(content, decoded)
-	}
-	return err
-}
-
-// decodeField parses a body that is nothing but field fd of the message.
-func (t *MessageType) decodeField(fd protoreflect.FieldDescriptor, body []byte) (protoreflect.Message, error) {
-	if isNull(body) && fd.Message() != nil && fd.Message().FullName() != valueName {
-		return t.typ.New(), nil
-	}
-	return t.decodeBody(appendObject(nil, []jsonMember{{raw: quoteJSON(fd.JSONName()), value: body}}))
-}
-
-// mergeInto moves the fields of from to the empty message to.
-func mergeInto(to, from protoreflect.Message) {
-	from.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		to.Set(fd, v)
-		return true
-	})
+	return t.table.ReadJSONField(body, r.body, t.bodyOptions(&msg.seen))
 }
 
 // Encode returns the HTTP call that says the current content: path
@@ -127,28 +111,25 @@ func (r *RESTRequest) Encode() (path, rawQuery string, body []byte, err error) {
 	return r.encoded.path, r.encoded.rawQuery, r.encoded.body, nil
 }
 
-func (r *RESTRequest) encode(after protoreflect.Message) (c restCall, err error) {
+func (r *RESTRequest) encode(after *transcode.Tree) (c restCall, err error) {
 	rule, t := r.match.rule, r.typ
-	if c.path, err = r.match.encodePath(t.types, r.before, after); err != nil {
+	was, is := r.before.Root(), after.Root()
+	if c.path, err = r.match.encodePath(was, is); err != nil {
 		return restCall{}, err
 	}
-	if c.rawQuery, err = rule.encodeQuery(t.types, r.rawQuery, r.pairs, r.before, after); err != nil {
+	if c.rawQuery, err = rule.encodeQuery(r.rawQuery, r.pairs, was, is); err != nil {
 		return restCall{}, err
 	}
 	c.body = r.body
 	switch {
-	case rule.bodyAll && isRawBody(t.typ.Descriptor()):
-		c.body, err = rawBody(r.before, after)
+	case rule.bodyAll && isRawBody(t.desc):
+		c.body, err = rawBody(was, is)
 	case rule.body != nil && isRawField(rule.body):
-		c.body, err = rawBody(r.before.Get(rule.body).Message(), after.Get(rule.body).Message())
+		c.body, err = rawBody(was.Get(rule.body).Message(), is.Get(rule.body).Message())
 	case rule.bodyAll:
-		text := r.body
-		if firstByte(text) == 0 {
-			text = []byte("{}")
-		}
-		c.body, err = t.patch(text, r.before, after, rule.bound)
-	case rule.body != nil && !sameField(rule.body, r.before, after):
-		c.body, err = t.patchField(r.body, rule.body, r.before, after)
+		c.body, err = r.patch(after, rule.bound)
+	case rule.body != nil && !is.Same(was, rule.body):
+		c.body, err = r.patchField(rule.body, after)
 	}
 	return c, err
 }
@@ -163,7 +144,7 @@ func (m RouteMatch) segments() []string {
 }
 
 // populatePath sets the fields that the path's variables name.
-func (m RouteMatch) populatePath(content protoreflect.Message) error {
+func (m RouteMatch) populatePath(content transcode.Node) error {
 	segments := m.segments()
 	for _, v := range m.rule.vars {
 		first, end := m.rule.span(v.first, v.end, len(segments))
@@ -183,23 +164,22 @@ func (m RouteMatch) populatePath(content protoreflect.Message) error {
 
 // setVariable sets a field from the path. What the body said of it is
 // overwritten.
-func (r *rule) setVariable(m protoreflect.Message, v boundVariable, s string) error {
-	t := r.method.input.types
+func (r *rule) setVariable(m transcode.Node, v boundVariable, s string) error {
 	if fd := v.field(); fd.IsList() {
 		clearPath(m, v.fields)
 		for _, part := range strings.Split(s, ",") {
-			if err := t.populate(m, queryTarget{fields: v.fields}, part, false); err != nil {
+			if err := populate(m, queryTarget{fields: v.fields}, part, false); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return t.populate(m, queryTarget{fields: v.fields}, s, false)
+	return populate(m, queryTarget{fields: v.fields}, s, false)
 }
 
 // adapt makes present in next what a path always says: the messages that hold a
 // variable's field, and the field itself where the path says an empty value.
-func (r *rule) adapt(before, next protoreflect.Message) error {
+func (r *rule) adapt(before, next transcode.Node) error {
 	for _, v := range r.vars {
 		b, n := before, next
 		for i, fd := range v.fields {
@@ -209,10 +189,15 @@ func (r *rule) adapt(before, next protoreflect.Message) error {
 				}
 			}
 			if i < len(v.fields)-1 {
-				b, n = b.Get(fd).Message(), n.Mutable(fd).Message()
+				b, n = b.Get(fd).Message(), n.Mutable(fd)
 			} else if fd.HasPresence() && b.Has(fd) && !n.Has(fd) {
-				if s, err := r.variableText(before, v); err == nil && s == "" {
-					n.Set(fd, b.Get(fd))
+				if s, err := r.variableText(before, v); err != nil || s != "" {
+					continue
+				}
+				if fd.Message() != nil {
+					n.Mutable(fd)
+				} else {
+					n.Set(fd, b.Get(fd).Scalar())
 				}
 			}
 		}
@@ -221,46 +206,45 @@ func (r *rule) adapt(before, next protoreflect.Message) error {
 }
 
 // clearPath clears a field, wherever it is.
-func clearPath(m protoreflect.Message, fields []protoreflect.FieldDescriptor) {
+func clearPath(m transcode.Node, fields []protoreflect.FieldDescriptor) {
 	for _, fd := range fields[:len(fields)-1] {
 		if !m.Has(fd) {
 			return
 		}
-		m = m.Mutable(fd).Message()
+		m = m.Mutable(fd)
 	}
 	m.Clear(fields[len(fields)-1])
 }
 
 // variableText returns the text form of a variable's field.
-func (r *rule) variableText(m protoreflect.Message, v boundVariable) (string, error) {
+func (r *rule) variableText(m transcode.Node, v boundVariable) (string, error) {
 	for _, fd := range v.fields[:len(v.fields)-1] {
 		m = m.Get(fd).Message()
 	}
-	fd, t := v.field(), r.method.input.types
+	fd := v.field()
 	if !fd.IsList() {
 		if fd.Message() != nil && !m.Has(fd) {
 			return "", nil
 		}
-		return t.formatText(fd, m.Get(fd))
+		return formatText(fd, m.Get(fd))
 	}
-	list := m.Get(fd).List()
-	parts := make([]string, list.Len())
-	for i := range parts {
-		s, err := t.formatText(fd, list.Get(i))
+	parts := make([]string, 0, m.Len(fd))
+	for v := range m.Elements(fd) {
+		s, err := formatText(fd, v)
 		if err != nil {
 			return "", err
 		}
 		if strings.Contains(s, ",") {
 			return "", fmt.Errorf("a comma in an element")
 		}
-		parts[i] = s
+		parts = append(parts, s)
 	}
 	return strings.Join(parts, ","), nil
 }
 
 // encodePath writes the path for after. Segments of variables that did not change
 // stay as they were sent.
-func (m RouteMatch) encodePath(t *types, before, after protoreflect.Message) (string, error) {
+func (m RouteMatch) encodePath(before, after transcode.Node) (string, error) {
 	segments := m.segments()
 	out := make([]string, 0, len(segments))
 	at := 0
@@ -390,26 +374,28 @@ type RESTResponse struct {
 // a *DecodeError.
 func (m RouteMatch) DecodeResponse(body []byte) (*RESTResponse, error) {
 	t, fd := m.rule.method.output, m.rule.response
-	content := t.typ.New()
+	r := &RESTResponse{Message: &Message{typ: t, body: body}, field: fd, body: body}
+	var content *transcode.Tree
 	var err error
 	switch {
-	case fd == nil && isRawBody(t.typ.Descriptor()):
-		setRawBody(content, body)
+	case fd == nil && isRawBody(t.desc):
+		content = t.table.New()
+		setRawBody(content.Root(), body)
 	case fd == nil:
-		content, err = t.decodeBody(body)
+		content, err = t.table.ReadJSON(body, t.bodyOptions(&r.seen))
 	case isRawField(fd):
-		setRawBody(content.Mutable(fd).Message(), body)
+		content = t.table.New()
+		setRawBody(content.Root().Mutable(fd), body)
 	default:
-		content, err = t.decodeField(fd, body)
+		content, err = t.table.ReadJSONField(body, fd, t.bodyOptions(&r.seen))
 	}
 	if err != nil {
 		return nil, t.undecodable(err)
 	}
-	r := &RESTResponse{field: fd, body: body}
-	r.Message = &Message{typ: t, body: body, before: content, after: content}
-	r.fits = func(after protoreflect.Message) error {
+	r.before, r.after = content, content
+	r.fits = func(after *transcode.Tree) error {
 		if fd != nil {
-			if err := onlyField(fd, content, after); err != nil {
+			if err := onlyField(fd, content.Root(), after.Root()); err != nil {
 				return err
 			}
 		}
@@ -420,15 +406,13 @@ func (m RouteMatch) DecodeResponse(body []byte) (*RESTResponse, error) {
 }
 
 // onlyField refuses a change of any field but fd: there is no place for it.
-func onlyField(fd protoreflect.FieldDescriptor, before, after protoreflect.Message) error {
-	var err error
-	after.Range(func(other protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if other.Number() != fd.Number() && !sameField(other, before, after) {
-			err = fmt.Errorf("field %q is not part of the response body", other.Name())
+func onlyField(fd protoreflect.FieldDescriptor, before, after transcode.Node) error {
+	for other := range after.Fields() {
+		if other.Number() != fd.Number() && !after.Same(before, other) {
+			return fmt.Errorf("field %q is not part of the response body", other.Name())
 		}
-		return err == nil
-	})
-	return err
+	}
+	return nil
 }
 
 // Encode returns the HTTP body that says the current content: the very bytes that
@@ -441,17 +425,17 @@ func (r *RESTResponse) Encode() ([]byte, error) {
 	return r.encode(r.after)
 }
 
-func (r *RESTResponse) encode(after protoreflect.Message) ([]byte, error) {
+func (r *RESTResponse) encode(after *transcode.Tree) ([]byte, error) {
 	fd := r.field
 	switch {
-	case fd == nil && isRawBody(r.typ.typ.Descriptor()):
-		return rawBody(r.before, after)
+	case fd == nil && isRawBody(r.typ.desc):
+		return rawBody(r.before.Root(), after.Root())
 	case fd == nil:
-		return r.typ.patch(r.body, r.before, after, nil)
+		return r.patch(after, nil)
 	case isRawField(fd):
-		return rawBody(r.before.Get(fd).Message(), after.Get(fd).Message())
+		return rawBody(r.before.Root().Get(fd).Message(), after.Root().Get(fd).Message())
 	}
-	b, err := r.typ.patchField(r.body, fd, r.before, after)
+	b, err := r.patchField(fd, after)
 	if err == nil && b == nil {
 		b = emptyField(fd)
 	}

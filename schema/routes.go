@@ -10,6 +10,8 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // rule is one HTTP binding of one method.
@@ -93,13 +95,13 @@ func compileRule(m *Method, base string, r *annotations.HttpRule) (*rule, error)
 		return nil, err
 	}
 	c := &rule{template: parsed, method: m, httpMethod: httpMethod, pattern: pattern, bound: map[string]bool{}}
-	input := m.input.typ.Descriptor()
+	input := m.input.desc
 	for _, v := range parsed.variables {
 		fields, err := resolvePath(input, v.path)
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", pattern, err)
 		}
-		if last := fields[len(fields)-1]; last.IsMap() || last.Message() != nil && !hasOwnForm(last.Message()) {
+		if last := fields[len(fields)-1]; last.IsMap() || last.Message() != nil && !transcode.HasOwnForm(last.Message()) {
 			return nil, fmt.Errorf("%q: field %q has no text form", pattern, v.path)
 		}
 		bound := boundVariable{variable: v, fields: fields}
@@ -116,7 +118,7 @@ func compileRule(m *Method, base string, r *annotations.HttpRule) (*rule, error)
 		}
 	}
 	if name := r.GetResponseBody(); name != "" {
-		if c.response = fieldByName(m.output.typ.Descriptor(), name); c.response == nil {
+		if c.response = fieldByName(m.output.desc, name); c.response == nil {
 			return nil, fmt.Errorf("%q: no field %q for the response body", pattern, name)
 		}
 	}
@@ -351,7 +353,7 @@ func (m RouteMatch) RawResponse() bool {
 	if m.rule.response != nil {
 		return isRawField(m.rule.response)
 	}
-	return isRawBody(m.rule.method.output.typ.Descriptor())
+	return isRawBody(m.rule.method.output.desc)
 }
 
 // Pattern returns the path template that matched, as it is declared.

@@ -10,36 +10,20 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/execgate/execgate/schema/transcode"
 )
 
 // The text form that single values have in a path or a query.
 
 var errText = errors.New("malformed value")
 
-// parseText reads a value of fd (of one element, if fd is a list) into m, the
-// message that holds the field.
-func (t *types) parseText(m protoreflect.Message, fd protoreflect.FieldDescriptor, s string) (protoreflect.Value, error) {
-	md := fd.Message()
-	if md == nil {
-		return parseScalar(fd, s)
-	}
-	v := t.newValue(m, fd)
-	return v, t.parseMessageText(v.Message(), s)
-}
-
-func (t *types) newValue(m protoreflect.Message, fd protoreflect.FieldDescriptor) protoreflect.Value {
-	if fd.IsList() {
-		return m.NewField(fd).List().NewElement()
-	}
-	return m.NewField(fd)
-}
-
-func (t *types) parseMessageText(m protoreflect.Message, s string) error {
+// parseMessageText reads a message, which must be empty, from its text form.
+func parseMessageText(m transcode.Node, s string) error {
 	md := m.Descriptor()
-	if isMissing(md) {
-		return errIncomplete
+	if transcode.IsMissing(md) {
+		return errText
 	}
 	fields := md.Fields()
 	switch md.FullName() {
@@ -55,31 +39,27 @@ func (t *types) parseMessageText(m protoreflect.Message, s string) error {
 		}
 		setInts(m, at.Unix(), int32(at.Nanosecond()))
 		return nil
-	case "google.protobuf.Duration":
+	case durationName:
 		d, err := time.ParseDuration(s)
 		if err != nil {
 			// Seconds beyond what Go can count have a form too.
-			o := protojson.UnmarshalOptions{AllowPartial: true, Resolver: t}
-			return o.Unmarshal(quoteJSON(s), m.Interface())
+			return m.ReadJSON(quoteJSON(s), maxDepthAny)
 		}
 		setInts(m, int64(d/time.Second), int32(d%time.Second))
 		return nil
 	case "google.protobuf.FieldMask":
-		list := m.Mutable(fields.ByNumber(1)).List()
 		for _, path := range strings.Split(s, ",") {
-			if path == "" {
-				continue
+			if path != "" {
+				m.Append(fields.ByNumber(1), protoreflect.ValueOfString(snakeCase(path)))
 			}
-			list.Append(protoreflect.ValueOfString(snakeCase(path)))
 		}
 		return nil
 	case valueName, structName, listName:
-		o := protojson.UnmarshalOptions{AllowPartial: true, Resolver: t, RecursionLimit: maxDepthAny}
-		return o.Unmarshal([]byte(s), m.Interface())
+		return m.ReadJSON([]byte(s), maxDepthAny)
 	case anyName:
 		return errText
 	}
-	if !hasOwnForm(md) {
+	if !transcode.HasOwnForm(md) {
 		return errText
 	}
 	fd := fields.ByNumber(1)
@@ -91,7 +71,7 @@ func (t *types) parseMessageText(m protoreflect.Message, s string) error {
 }
 
 // setInts sets the seconds and nanos of a Timestamp or Duration.
-func setInts(m protoreflect.Message, seconds int64, nanos int32) {
+func setInts(m transcode.Node, seconds int64, nanos int32) {
 	fields := m.Descriptor().Fields()
 	m.Set(fields.ByNumber(1), protoreflect.ValueOfInt64(seconds))
 	m.Set(fields.ByNumber(2), protoreflect.ValueOfInt32(nanos))
@@ -176,40 +156,41 @@ func parseBase64(s string) ([]byte, error) {
 }
 
 // formatText writes a value of fd (one element, if fd is a list).
-func (t *types) formatText(fd protoreflect.FieldDescriptor, v protoreflect.Value) (string, error) {
+func formatText(fd protoreflect.FieldDescriptor, v transcode.Value) (string, error) {
 	if fd.Message() != nil {
-		return t.formatMessageText(v.Message())
+		return formatMessageText(v.Message())
 	}
-	return formatScalar(fd, v), nil
+	return formatScalar(fd, v.Scalar()), nil
 }
 
-func (t *types) formatMessageText(m protoreflect.Message) (string, error) {
+func formatMessageText(m transcode.Node) (string, error) {
 	md := m.Descriptor()
 	fields := md.Fields()
 	switch md.FullName() {
 	case "google.protobuf.Empty":
 		return "", nil
 	case "google.protobuf.FieldMask":
-		list := m.Get(fields.ByNumber(1)).List()
-		paths := make([]string, list.Len())
-		for i := range paths {
-			paths[i] = list.Get(i).String()
+		paths := make([]string, 0, m.Len(fields.ByNumber(1)))
+		for path := range m.Elements(fields.ByNumber(1)) {
+			paths = append(paths, path.Scalar().String())
 		}
 		return strings.Join(paths, ","), nil
 	case anyName:
 		return "", errNoText(md)
 	}
-	if !hasOwnForm(md) {
+	if !transcode.HasOwnForm(md) {
 		return "", errNoText(md)
 	}
-	if len(wellKnownFields[md.FullName()]) == 1 && fields.ByNumber(1).Message() == nil { // a wrapper
-		return formatScalar(fields.ByNumber(1), m.Get(fields.ByNumber(1))), nil
+	switch md.FullName() {
+	case valueName, structName, listName:
+	case "google.protobuf.Timestamp", durationName:
+	default: // a wrapper
+		return formatScalar(fields.ByNumber(1), m.Get(fields.ByNumber(1)).Scalar()), nil
 	}
-	b, err := protojson.MarshalOptions{AllowPartial: true, Resolver: t}.Marshal(m.Interface())
+	b, err := m.AppendJSON(nil, transcode.Style{})
 	if err != nil {
-		return "", errText // the error quotes the value
+		return "", errText
 	}
-	b = compact(b)
 	switch md.FullName() {
 	case valueName, structName, listName:
 		return string(b), nil

@@ -62,9 +62,12 @@ func (t *Tree) inspectAny(m uint32, typ *Type, depth int) error {
 	}
 	content = t.open(m, typ)
 	if value != 0 {
-		// Only what was read from the wire has a value.
-		e := &t.entries[value]
-		if err := t.readWire(content, inner, int(e.a), int(e.a)+int(e.b), maxDepthAny); err != nil {
+		e := t.entries[value]
+		b := t.src
+		if e.meta&flagAux != 0 {
+			b = t.aux
+		}
+		if err := t.readWire(content, inner, b, e.meta&flagAux, int(e.a), int(e.a)+int(e.b), maxDepthAny); err != nil {
 			return err
 		}
 	} else if inner.compiled(); inner.set {

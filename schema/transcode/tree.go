@@ -143,16 +143,16 @@ func (t *Tree) live(i uint32) uint32 {
 	return i
 }
 
-// addUnknown appends a stretch of src to the unknown fields of m.
-func (t *Tree) addUnknown(m uint32, off, n int) {
+// addUnknown appends a stretch of src, or aux, to the unknown fields of m.
+func (t *Tree) addUnknown(m, flags uint32, off, n int) {
 	t.unknown = true
 	if last := t.entries[m].d; last != 0 {
-		if e := &t.entries[last]; e.meta&flagAux == 0 && int(e.a)+int(e.b) == off {
+		if e := &t.entries[last]; e.meta == flags && int(e.a)+int(e.b) == off {
 			e.b += uint32(n)
 			return
 		}
 	}
-	t.linkUnknown(m, t.add(entry{a: uint32(off), b: uint32(n)}))
+	t.linkUnknown(m, t.add(entry{meta: flags, a: uint32(off), b: uint32(n)}))
 }
 
 func (t *Tree) linkUnknown(m, i uint32) {

@@ -19,7 +19,7 @@ func (t *Type) ReadWire(b []byte, depth int, inspect bool) (*Tree, error) {
 		return nil, errTooLarge
 	}
 	tree := newTree(t, b)
-	if err := tree.readWire(root, tree.typ, 0, len(b), depth); err != nil {
+	if err := tree.readWire(root, tree.typ, b, 0, 0, len(b), depth); err != nil {
 		return nil, err
 	}
 	if inspect {
@@ -30,9 +30,10 @@ func (t *Type) ReadWire(b []byte, depth int, inspect bool) (*Tree, error) {
 	return tree, nil
 }
 
-func (t *Tree) readWire(m uint32, typ *Type, from, to, depth int) error {
+// readWire reads message m from b[from:to], where b is src, or aux if flags say so.
+func (t *Tree) readWire(m uint32, typ *Type, b []byte, flags uint32, from, to, depth int) error {
 	r := wireReaders.Get().(*wireReader)
-	r.t, r.b = t, t.src
+	r.t, r.b, r.flags = t, b, flags
 	_, err := r.message(m, typ, from, to, depth, 0, false)
 	r.t, r.b = nil, nil
 	if cap(r.slots) <= maxPooled {
@@ -50,6 +51,7 @@ var wireReaders = sync.Pool{New: func() any { return new(wireReader) }}
 type wireReader struct {
 	t     *Tree
 	b     []byte
+	flags uint32   // flagAux, if that is where b is
 	slots []uint32 // a stack of tables, slot to entry, of the messages that need one
 }
 
@@ -94,7 +96,7 @@ func (r *wireReader) message(m uint32, typ *Type, at, to, depth int, group proto
 			if size = protowire.ConsumeFieldValue(number, wt, r.b[at+n:to]); size < 0 {
 				return 0, errMalformed
 			}
-			r.t.addUnknown(m, at, n+size)
+			r.t.addUnknown(m, r.flags, at, n+size)
 		}
 		at += n + size
 	}
@@ -147,7 +149,7 @@ func (r *wireReader) field(s *fieldsOf, number protowire.Number, wt protowire.Ty
 		if err != nil {
 			return 0, err
 		}
-		e := entry{meta: uint32(slot), a: uint32(off), b: uint32(n)}
+		e := entry{meta: uint32(slot) | r.flags, a: uint32(off), b: uint32(n)}
 		if f.list {
 			list := r.list(s, f)
 			r.t.entries[list].c++
@@ -314,7 +316,7 @@ func (r *wireReader) mapMessage(f *Field, m uint32, at, to, depth int) (int, err
 func (r *wireReader) value(f *Field, at, to int) (entry, int, error) {
 	if isText(f.kind) {
 		off, n, err := r.bytes(f, at, to)
-		return entry{a: uint32(off), b: uint32(n)}, off + n - at, err
+		return entry{meta: r.flags, a: uint32(off), b: uint32(n)}, off + n - at, err
 	}
 	v, n := readNumber(f.kind, r.b[at:to])
 	if n < 0 {
@@ -342,7 +344,7 @@ func (r *wireReader) chunk(s *fieldsOf, f *Field, at, to int) (int, error) {
 	if count > 0 {
 		list := r.list(s, f)
 		r.t.entries[list].c += count
-		r.t.link(list, r.t.add(entry{a: uint32(off), b: uint32(n)}))
+		r.t.link(list, r.t.add(entry{meta: r.flags, a: uint32(off), b: uint32(n)}))
 	}
 	return off + n - at, nil
 }
