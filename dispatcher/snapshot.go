@@ -34,7 +34,8 @@ type Plan struct {
 }
 
 // mayInterrupt says whether a failure of the target ends the call. Async targets
-// never do: nobody waits for them. That their delivery is not taken may.
+// never do: nobody waits for them. That their delivery is not taken may: see
+// mayInterruptAtAll.
 func (p *Plan) mayInterrupt(t *targetclient.Target) bool {
 	return p.binding() && wantsInterrupt(t)
 }
@@ -46,13 +47,13 @@ func wantsInterrupt(t *targetclient.Target) bool {
 	return t.InterruptOnError && t.Kind != targetclient.KindAsync
 }
 
+// mayInterruptAtAll says whether anything about the targets ends the call: a
+// failure of one that interrupts, or a delivery that is not taken and must be. What
+// cannot be shown to such a target must not pass (D-38 to D-41).
 func (p *Plan) mayInterruptAtAll() bool {
-	for _, t := range p.Targets {
-		if p.mayInterrupt(t) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Targets, func(t *targetclient.Target) bool {
+		return p.mayInterrupt(t) || p.binding() && t.BlocksCall && t.Kind == targetclient.KindAsync
+	})
 }
 
 // ExecutionPolicy is what an operator says about an execution beyond its

@@ -226,3 +226,39 @@ func TestSnapshotKeepsTheDisabledThatTheQueueParks(t *testing.T) {
 		}
 	}
 }
+
+// An asynchronous target whose delivery must be taken may end the call; so what
+// cannot be shown to it must not pass.
+func TestATargetThatBlocksCallsMayInterrupt(t *testing.T) {
+	t.Parallel()
+	blocks := func(t *targetclient.Target) { t.BlocksCall = true }
+	for name, test := range map[string]struct {
+		target            *targetclient.Target
+		shadow, protected bool
+		want              bool
+	}{
+		"async":                           {target: target("t", targetclient.KindAsync)},
+		"async, blocks":                   {target: target("t", targetclient.KindAsync, blocks), want: true},
+		"a webhook has no delivery":       {target: target("t", targetclient.KindWebhook, blocks)},
+		"async, blocks, in shadow mode":   {target: target("t", targetclient.KindAsync, blocks), shadow: true},
+		"async, blocks, protected method": {target: target("t", targetclient.KindAsync, blocks), protected: true},
+		"async, interrupt_on_error":       {target: target("t", targetclient.KindAsync, interrupts)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			condition, err := conditions.Parse("request/p.S/M")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := dispatcher.SnapshotOptions{Policies: map[string]dispatcher.ExecutionPolicy{"request/p.S/M": {Shadow: test.shadow}}}
+			if test.protected {
+				o.ProtectedMethods = []string{"/p.S/M"}
+			}
+			s, _ := dispatcher.NewSnapshot(1, []conditions.Execution{{Condition: condition, Targets: []string{test.target.ID}}},
+				[]*targetclient.Target{test.target}, o)
+			request, _ := s.Call("/p.S/M")
+			equal(t, "the plan interrupts", request.Interrupts, test.want)
+			equal(t, "the snapshot interrupts", s.Interrupting(), test.want || test.protected)
+		})
+	}
+}

@@ -2,12 +2,15 @@
 
 package targetclient
 
-import "net"
+import "time"
 
-// aliveCheck cannot tell anything on this system: a call on a connection that
-// the server closed in the meantime fails.
-type aliveCheck struct{}
+// aliveWait is how long an idle connection gets to show that it is not what it
+// was. There is no way to ask without waiting here.
+const aliveWait = time.Millisecond
 
-func (*aliveCheck) init(net.Conn) {}
+// aliveCheck looks whether an idle connection is still what it was.
+type aliveCheck struct{ conn *conn }
 
-func (*aliveCheck) alive() bool { return true }
+func (a *aliveCheck) init(c *conn) { a.conn = c }
+
+func (a *aliveCheck) alive() bool { return a.conn.quiet(time.Now().Add(aliveWait)) }

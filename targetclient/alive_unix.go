@@ -4,21 +4,27 @@ package targetclient
 
 import (
 	"errors"
-	"net"
 	"syscall"
+	"time"
 )
+
+// aliveWait is how long a connection that is no socket gets to show that it is not
+// what it was.
+const aliveWait = time.Millisecond
 
 // aliveCheck looks whether an idle connection is still what it was: nothing to
 // read, not closed. A server's close shows before a request is written, and so
 // does an answer that nobody asked for.
 type aliveCheck struct {
-	raw   syscall.RawConn // nil: it cannot be told
+	conn  *conn
+	raw   syscall.RawConn // nil: the connection is no socket
 	look  func(fd uintptr) bool
 	quiet bool
 }
 
-func (a *aliveCheck) init(c net.Conn) {
-	s, ok := c.(syscall.Conn)
+func (a *aliveCheck) init(c *conn) {
+	a.conn = c
+	s, ok := c.raw.(syscall.Conn)
 	if !ok {
 		return
 	}
@@ -40,7 +46,7 @@ func (a *aliveCheck) init(c net.Conn) {
 // cannot be used.
 func (a *aliveCheck) alive() bool {
 	if a.raw == nil {
-		return true
+		return a.conn.quiet(time.Now().Add(aliveWait))
 	}
 	a.quiet = false
 	return a.raw.Read(a.look) == nil && a.quiet

@@ -32,12 +32,13 @@ type conn struct {
 	reused    bool
 	abort     func() // close, bound once
 	check     aliveCheck
+	one       [1]byte
 }
 
 func newConn(key hostKey, nc, raw net.Conn) *conn {
 	c := &conn{key: key, nc: nc, raw: raw}
 	c.abort = c.close
-	c.check.init(raw)
+	c.check.init(c)
 	return c
 }
 
@@ -48,8 +49,24 @@ func (c *conn) close() { _ = c.raw.Close() }
 // retire ends a connection that nobody uses, in the manner of its protocol.
 func (c *conn) retire() { _ = c.nc.Close() }
 
-// usable says whether an idle connection can take another request.
-func (c *conn) usable() bool { return c.check.alive() }
+// usable says whether an idle connection can take another request: it is open,
+// and nothing came that nobody asked for. TLS may hold such bytes back where the
+// socket does not show them.
+func (c *conn) usable() bool {
+	return (c.nc == c.raw || c.quiet(past)) && c.check.alive()
+}
+
+// past is a deadline that is over: what is read then was there already.
+var past = time.Unix(1, 0)
+
+// quiet says whether nothing can be read before the deadline.
+func (c *conn) quiet(deadline time.Time) bool {
+	if c.nc.SetReadDeadline(deadline) != nil {
+		return false
+	}
+	n, err := c.nc.Read(c.one[:])
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+}
 
 // exchange is one request on a connection, and its answer. It is reused: what it
 // returns must not refer to it.

@@ -2,10 +2,14 @@ package targetclient
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -46,6 +50,59 @@ func TestAConnectionThatTheTargetClosedIsNotUsed(t *testing.T) {
 	}
 	if requests.Load() != 5 || conns.Load() != 5 {
 		t.Errorf("%d requests on %d connections", requests.Load(), conns.Load())
+	}
+}
+
+// What a target sends behind its answer is nobody's answer, wherever it waits: in
+// the socket, in TLS, in a record of its own.
+func TestBytesBehindAnAnswerAreNoAnswer(t *testing.T) {
+	t.Parallel()
+	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	config := certificate.TLS.Clone()
+	certificate.Close()
+	config.NextProtos = nil
+	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
+		for _, size := range []int{2, 3000, 4096, 10_000, 40_000} {
+			for _, together := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, %d bytes, together %t", name, size, together), func(t *testing.T) {
+					t.Parallel()
+					url, conns := origin(t, func(raw *net.TCPConn) {
+						c := net.Conn(raw)
+						if secure {
+							c = tls.Server(raw, config)
+						}
+						if !readRequest(c, 2) {
+							return
+						}
+						answer := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", ok200, size, strings.Repeat("x", size))
+						if together {
+							_, _ = io.WriteString(c, answer+forged)
+						} else {
+							_, _ = io.WriteString(c, answer)
+							_, _ = io.WriteString(c, forged)
+						}
+						untilGone(c)
+					})
+					c := newOwn(t)
+					if secure {
+						url = strings.Replace(url, "http:", "https:", 1)
+						c.use(c.transport.dial, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a certificate of this test
+					}
+					for range 3 {
+						res, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: url}, Body: []byte("{}")})
+						if err != nil || len(res.Body) != size {
+							t.Errorf("%.10q, %v", res.Body, err)
+						}
+						<-time.After(20 * time.Millisecond)
+					}
+					if conns.Load() != 3 {
+						t.Errorf("%d connections", conns.Load())
+					}
+				})
+			}
+		}
 	}
 }
 
@@ -123,8 +180,13 @@ func TestAGetIsRepeated(t *testing.T) {
 	}
 }
 
-// A dead connection under which nothing could be written is replaced without
-// anybody noticing.
+// unwritable is a connection that seems to be alive, until it is written to.
+type unwritable struct{ net.Conn }
+
+func (unwritable) Write([]byte) (int, error) { return 0, net.ErrClosed }
+
+// A dead connection to which nothing could be written is replaced without anybody
+// noticing.
 func TestNothingWrittenIsWrittenElsewhere(t *testing.T) {
 	t.Parallel()
 	url, conns := origin(t, answering(ok200+"Content-Length: 2\r\n\r\n{}"))
@@ -136,8 +198,8 @@ func TestNothingWrittenIsWrittenElsewhere(t *testing.T) {
 		}
 		for _, list := range c.transport.pool.idle {
 			kept := list[0]
-			kept.check = aliveCheck{} // it cannot tell
-			kept.close()
+			kept.nc = unwritable{kept.nc}
+			kept.raw = kept.nc
 		}
 	}
 	if conns.Load() != 3 {

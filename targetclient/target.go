@@ -99,6 +99,9 @@ type Target struct {
 	// replace what the client sets itself (see [Client.Do]). Secret: they may be
 	// credentials.
 	Headers map[string]string
+	// BlocksCall is for the caller: a call whose delivery to this asynchronous
+	// target cannot be taken must not go on.
+	BlocksCall bool
 	// Disabled is for the caller; the client does not look at it.
 	Disabled bool
 	// StandardWebhooks signs every call as that specification says, beside

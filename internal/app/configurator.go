@@ -239,6 +239,7 @@ func (c *configuration) addTarget(state *store.State, stored *store.Target, defa
 			return fmt.Errorf("policy: %w", err)
 		}
 		deliver(settings, p, defaults)
+		t.BlocksCall = settings.OnFull == queue.OnFullBlockCall
 	}
 	c.targets = append(c.targets, t)
 	c.settings[t.ID] = settings
