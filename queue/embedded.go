@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -35,7 +33,8 @@ type EmbeddedOptions struct {
 // are kept in memory, for there is one process only: when it ends, however it
 // ends, what was leased is due again at once.
 //
-// The file does not shrink; room that is free is used again.
+// Room that is free is used again; the file shrinks when it is opened, if it is
+// large and mostly free.
 type Embedded struct {
 	o      EmbeddedOptions
 	limits Limits
@@ -107,34 +106,6 @@ func OpenEmbedded(o EmbeddedOptions) (*Embedded, error) {
 	}
 	e.writes = newCommitter(64<<20, e.commit)
 	return e, nil
-}
-
-// openBolt opens a file, with its directory, for this process alone.
-func openBolt(path string, lockTimeout time.Duration) (*bolt.DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("queue: make the directory of the queue file: %w", err)
-	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:      lockTimeout,
-		FreelistType: bolt.FreelistMapType,
-		// After a large backlog the list of free pages is large as well, and would
-		// be written with every commit. It is found anew when the file is opened.
-		NoFreelistSync: true,
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("queue: open %s: another process holds the file; it serves one gateway: stop the other one, "+
-			"choose another path, or use queue.driver redis", path)
-	case err != nil:
-		return nil, fmt.Errorf("queue: open %s: %w", path, err)
-	}
-	if fi, err := os.Stat(path); err == nil && fi.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(path, 0o600); err != nil {
-			_ = db.Close()
-			return nil, fmt.Errorf("queue: %w", err)
-		}
-	}
-	return db, nil
 }
 
 // load reads the counters of the lanes.
