@@ -18,7 +18,7 @@ const aliveWait = time.Millisecond
 type aliveCheck struct {
 	conn  *conn
 	raw   syscall.RawConn // nil: the connection is no socket
-	look  func(fd uintptr) bool
+	look  func(fd uintptr)
 	quiet bool
 }
 
@@ -33,12 +33,11 @@ func (a *aliveCheck) init(c *conn) {
 		return
 	}
 	a.raw = raw
-	a.look = func(fd uintptr) bool {
+	a.look = func(fd uintptr) {
 		var b [1]byte
 		// The descriptor does not block.
 		_, err := syscall.Read(int(fd), b[:])
 		a.quiet = errors.Is(err, syscall.EAGAIN)
-		return true
 	}
 }
 
@@ -49,5 +48,6 @@ func (a *aliveCheck) alive() bool {
 		return a.conn.quiet(time.Now().Add(aliveWait))
 	}
 	a.quiet = false
-	return a.raw.Read(a.look) == nil && a.quiet
+	// Not raw.Read: the deadline of an earlier call may have passed.
+	return a.raw.Control(a.look) == nil && a.quiet
 }

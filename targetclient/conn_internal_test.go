@@ -88,7 +88,7 @@ func TestBytesBehindAnAnswerAreNoAnswer(t *testing.T) {
 					c := newOwn(t)
 					if secure {
 						url = strings.Replace(url, "http:", "https:", 1)
-						c.use(c.transport.dial, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a certificate of this test
+						c.use(c.transport.dial, &tls.Config{InsecureSkipVerify: true})
 					}
 					for range 3 {
 						res, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: url}, Body: []byte("{}")})
@@ -203,6 +203,23 @@ func TestNothingWrittenIsWrittenElsewhere(t *testing.T) {
 		}
 	}
 	if conns.Load() != 3 {
+		t.Errorf("%d connections", conns.Load())
+	}
+}
+
+// The deadline of one call does not end the connection for the next.
+func TestAConnectionOutlivesTheTimeoutOfACall(t *testing.T) {
+	t.Parallel()
+	url, conns := origin(t, answering(ok200+"Content-Length: 2\r\n\r\n{}"))
+	c := newOwn(t)
+	for range 2 {
+		_, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: url, Timeout: 200 * time.Millisecond}, Body: []byte("{}")})
+		if err != nil {
+			t.Error(err)
+		}
+		<-time.After(250 * time.Millisecond)
+	}
+	if conns.Load() != 1 {
 		t.Errorf("%d connections", conns.Load())
 	}
 }
