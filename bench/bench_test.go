@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,10 +24,16 @@ func TestMain(m *testing.M) {
 // One short round of everything that needs no peers: the program must not rot.
 func TestRunsWithoutPeers(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "bench.json")
+	dir := t.TempDir()
+	// As the other tests build it, so that what they have built can be used.
+	binary := filepath.Join(dir, "execgate")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "../cmd/execgate").CombinedOutput(); err != nil {
+		t.Fatalf("build the gateway: %v\n%s", err, out)
+	}
+	file := filepath.Join(dir, "bench.json")
 	args := []string{
 		"-scenario", "unary-4x16,rest-64,1m-4x2,stream,tls-4x16,webhook,rewrite", "-only", "direct,execgate,execgate-nethttp",
-		"-rounds", "1", "-duration", "200ms", "-warmup", "10ms", "-json", file,
+		"-rounds", "1", "-duration", "200ms", "-warmup", "10ms", "-json", file, "-gateway", binary,
 	}
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), args, &stdout, &stderr); code != 0 {

@@ -55,17 +55,17 @@ func (r *running) stop() {
 // contenders are all there are, in the order of the tables.
 func contenders() []contender {
 	return []contender{
-		{name: "direct", start: startDirect, does: func(s *scenario) bool { return s.callout == "" && !s.tls && s.idle == 0 }},
+		{name: "direct", start: startDirect, does: func(s *scenario) bool { return plain(s) && !s.tls && s.idle == 0 }},
 		{name: "nginx", command: "nginx", start: startNginx},
-		{name: "haproxy", command: "haproxy", start: startHAProxy, does: noCallout},
-		{name: "nghttpx", command: "nghttpx", start: startNghttpx, does: noCallout},
+		{name: "haproxy", command: "haproxy", start: startHAProxy, does: plain},
+		{name: "nghttpx", command: "nghttpx", start: startNghttpx, does: plain},
 		{name: "execgate", start: gatewayWith("h2", configuredAnyway), gateway: true},
 		{name: "execgate-nethttp", start: gatewayWith("nethttp", configuredAnyway), gateway: true, does: func(s *scenario) bool { return s.executions == nil && !s.open }},
 	}
 }
 
-// noCallout leaves out what a proxy cannot do.
-func noCallout(s *scenario) bool { return s.callout == "" }
+// plain leaves out what other proxies cannot do, and what says nothing of them.
+func plain(s *scenario) bool { return s.callout == "" && s.executions == nil }
 
 // find looks for a program also where Debian puts daemons.
 func find(command string) (string, error) {

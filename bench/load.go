@@ -46,6 +46,7 @@ type measured struct {
 type generator struct {
 	spec      loadSpec
 	recording atomic.Bool
+	stopping  atomic.Bool
 	epoch     time.Time
 
 	loops []*loop
@@ -63,8 +64,6 @@ type worker struct {
 	latencies histogram
 	failed    int
 }
-
-var errStopped = errors.New("stopped")
 
 // startLoad connects and begins to call. It returns when all connections have had an answer.
 func startLoad(ctx context.Context, spec loadSpec) (*generator, error) {
@@ -143,6 +142,9 @@ func (g *generator) connectTLS(ctx context.Context, ready *sync.WaitGroup) error
 			return err
 		}
 		g.socks = append(g.socks, nc)
+		if cs := nc.(*tls.Conn).ConnectionState(); cs.NegotiatedProtocol != "h2" || cs.CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
+			return fmt.Errorf("TLS with %q and %s", cs.NegotiatedProtocol, tls.CipherSuiteName(cs.CipherSuite))
+		}
 		w := g.worker()
 		g.wg.Go(func() { _ = serveConn(nc, g.client(w, &pace{g: g}, ready)) })
 	}
@@ -196,7 +198,7 @@ func (c *client) record(begin, now time.Duration, err error) {
 
 // lost is told that a connection has ended.
 func (c *client) lost(err error) {
-	if err == nil || errors.Is(err, errStopped) || errors.Is(err, net.ErrClosed) {
+	if err == nil || c.g.stopping.Load() {
 		return
 	}
 	c.g.fail(fmt.Errorf("%w: %w", errLost, err))
@@ -244,6 +246,7 @@ func (g *generator) measure(ctx context.Context, d time.Duration, around func())
 
 // stop closes the connections and waits for the goroutines. It returns how many calls of an open loop were not sent yet.
 func (g *generator) stop() int {
+	g.stopping.Store(true)
 	for _, l := range g.loops {
 		l.stop()
 	}

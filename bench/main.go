@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.scenarios, "scenario", "", "the scenarios, as patterns with commas between them (unary-*,rest-1); all without")
 	flags.StringVar(&o.only, "only", "", "the contenders, with commas between them; all without")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each contender is measured, in turn")
-	flags.DurationVar(&o.duration, "duration", time.Second, "how long one measurement takes")
+	flags.DurationVar(&o.duration, "duration", 800*time.Millisecond, "how long one measurement takes")
 	flags.DurationVar(&o.warmup, "warmup", 150*time.Millisecond, "load before each measurement that does not count")
 	flags.StringVar(&o.gateway, "gateway", "", "the gateway's binary; built from the tree without")
 	flags.IntVar(&o.workers, "workers", runtime.NumCPU(), "worker processes or threads of each peer")

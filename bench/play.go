@@ -31,10 +31,8 @@ func (b *bench) play(ctx context.Context, o options, s *scenario, players []cont
 				return p, fmt.Errorf("%s: %w", t.name, err)
 			}
 			p.Contenders[i].Rounds = append(p.Contenders[i].Rounds, m)
+			p.Contenders[i].peak(t)
 		}
-	}
-	for i, t := range teams {
-		p.Contenders[i].peak(t)
 	}
 	return p, nil
 }
@@ -194,10 +192,8 @@ func (b *bench) playOpen(ctx context.Context, o options, s *scenario, teams []te
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			offer.to.Rounds = append(offer.to.Rounds, m)
+			offer.to.peak(t)
 		}
-	}
-	for _, offer := range offers {
-		offer.to.peak(teams[offer.team])
 	}
 	return nil
 }

@@ -156,7 +156,7 @@ func (p *played) table(out *bytes.Buffer) {
 		header = []string{"", "offered", "offered/s", "answered/s", "p50", "p99", "CPU us/call", "x nginx", "not sent", "peak MiB"}
 		row = p.openRow
 	default:
-		header = []string{"", "calls/s", "+-", "x direct", "x nginx", "p50", "p99", "CPU us/call", "x nginx", "peak MiB"}
+		header = []string{"", "calls/s", "+-", "x direct", "x nginx", "p50", "p99", "CPU us/call", "x nginx", "peak MiB", "others us/call"}
 		row = p.row
 	}
 	fmt.Fprintf(out, "| %s |\n|---|%s\n", strings.Join(header, " | "), strings.Repeat("---:|", len(header)-1))
@@ -181,10 +181,11 @@ func (p *played) row(c *result) []string {
 		times(c, p.find("direct", ""), (*result).rate), times(c, p.find("nginx", ""), (*result).rate),
 		short(c.p50()), short(c.p99()),
 	}
+	others := fmt.Sprintf("%.2f", c.median(func(m measurement) float64 { return m.LoadCPU + m.UpstreamCPU }))
 	if c.Peak == 0 { // No process of its own.
-		return append(row, "", "", "")
+		return append(row, "", "", "", others)
 	}
-	return append(row, fmt.Sprintf("%.2f", c.cpu()), times(c, p.find("nginx", ""), (*result).cpu), mib(c.Peak))
+	return append(row, fmt.Sprintf("%.2f", c.cpu()), times(c, p.find("nginx", ""), (*result).cpu), mib(c.Peak), others)
 }
 
 func (p *played) openRow(c *result) []string {
