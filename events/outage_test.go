@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,6 +269,29 @@ func TestAnUpstreamWithoutAnEventAPIIsNotAsked(t *testing.T) {
 	d.wait(t, events.PollOK, 1)
 	b.happens("a")
 	b.told.wait(t, 1)
+}
+
+func TestWhatHappensAfterTheStartIsToldHoweverLateTheFirstLook(t *testing.T) {
+	t.Parallel()
+	b, d := newBench(t), newDiary()
+	b.happens("before")
+	var ready atomic.Bool
+	b.poll(file(t), d.keep, func(o *events.PollerOptions) {
+		whole := o.Schema
+		o.Schema = func() *schema.Schema {
+			if !ready.Load() {
+				return nil
+			}
+			return whole()
+		}
+	})
+	d.wait(t, events.PollWaiting, 1)
+	b.happens("a", "b")
+	ready.Store(true)
+	d.wait(t, events.PollOK, 2)
+	if got := b.told.wait(t, 2); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("told %v", got)
+	}
 }
 
 func TestAnEventThatCanNeverBeQueuedHoldsUpNothing(t *testing.T) {

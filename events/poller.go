@@ -17,6 +17,7 @@ const (
 	defaultInterval = time.Second
 	defaultOverlap  = 5 * time.Second
 	longestWait     = 30 * time.Second
+	waitingPause    = 200 * time.Millisecond
 	saveEvery       = 100 // events between two looks at the lease
 	followEvery     = 5   // looks at the lease of another between two at its position
 )
@@ -63,6 +64,7 @@ type Poller struct {
 	position *Position // as the cursor has it; nil: not read
 	known    *Position // the last that was seen, here or of another gateway
 	copied   time.Time // the time of the position in the copy
+	began    time.Time // of Run
 	standby  int       // looks since another gateway's position was read
 	told     string    // the failure that was logged last
 }
@@ -90,6 +92,7 @@ func NewPoller(o PollerOptions) *Poller {
 // Run polls until ctx ends. It waits for an upstream that is away or has no
 // event API, and while another gateway polls.
 func (p *Poller) Run(ctx context.Context) {
+	p.began = time.Now()
 	if p.o.Copy != nil {
 		var err error
 		if p.known, err = p.o.Copy.Load(ctx); err != nil {
@@ -133,7 +136,7 @@ func (p *Poller) judge(ctx context.Context, err error, pause time.Duration) time
 	}
 	p.told = f.outcome
 	if f.outcome == PollWaiting {
-		return p.o.Interval
+		return min(p.o.Interval, waitingPause)
 	}
 	if f.ofUpstream {
 		p.o.Cursor.Release(ctx) // another gateway may reach it
@@ -262,7 +265,8 @@ func (p *Poller) list(ctx context.Context, q query) ([]listed, error) {
 	return p.api.list(ctx, q)
 }
 
-// begin takes the newest event as the start. That goes by the upstream's clock.
+// begin takes the newest event as the start, by the upstream's clock; but not one
+// of after this gateway's start, since when it is to be told of everything.
 func (p *Poller) begin(ctx context.Context) error {
 	newest, err := p.list(ctx, query{newestFirst: true, limit: 1})
 	if err != nil {
@@ -270,7 +274,11 @@ func (p *Poller) begin(ctx context.Context) error {
 	}
 	position := &Position{Seen: map[string]time.Time{}}
 	if len(newest) > 0 {
-		position.Start, position.At = newest[0].at, newest[0].at
+		position.Start = newest[0].at
+		if p.began.Before(position.Start) {
+			position.Start = p.began.UTC().Truncate(time.Microsecond)
+		}
+		position.At = position.Start
 	}
 	if err := p.o.Cursor.Save(ctx, position); err != nil {
 		return ofCursor(err)

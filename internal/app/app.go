@@ -18,6 +18,7 @@ import (
 
 	"github.com/execgate/execgate/admin"
 	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/events"
 	"github.com/execgate/execgate/internal/certs"
 	"github.com/execgate/execgate/internal/config"
 	"github.com/execgate/execgate/internal/depot"
@@ -71,8 +72,9 @@ type App struct {
 	proxyServer               *proxy.Server
 	adminServer               *httpServer
 
-	inbound inbound // functions and events
-	polling polling // events of the upstream
+	inbound inbound        // functions and events
+	recent  *events.Recent // of events, in front of a queue in memory
+	polling polling        // events of the upstream
 
 	life       atomic.Int32
 	teardown   teardown

@@ -96,9 +96,16 @@ func (a *App) serveHooks() {
 
 // newSink makes what takes events.
 func (a *App) newSink() *events.Sink {
+	var taking dispatcher.Queue = a.queue
+	if a.backend == nil { // a queue in memory knows no ids
+		if a.recent == nil {
+			a.recent = events.NewRecent(a.queue)
+		}
+		taking = a.recent
+	}
 	return events.NewSink(events.SinkOptions{
 		Snapshot: a.configurator.snapshot,
-		Queue:    a.queue,
+		Queue:    taking,
 		Observer: a.metrics.EventSeen,
 	})
 }

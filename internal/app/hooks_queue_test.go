@@ -89,6 +89,26 @@ func TestARepeatedEventIsDroppedWhoeverRepeatsIt(t *testing.T) {
 	})
 }
 
+func TestAQueueInMemoryDropsRepeatedEvents(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	c := withHooks(configuration(t, addr))
+	c.Queue.Driver = "memory"
+	g := start(t, c)
+	target := testkit.NewTarget(t, testkit.TargetOptions{})
+	g.put(onEvent("crm.changed"), []string{g.createTarget(webhook("crm", target.URL))})
+	g.sendEvents(cloudEvents("a", "a"))
+	g.sendEvents(cloudEvents("b", "a"))
+	g.sendEvents(cloudEvents("last"))
+	target.Wait(3, 20*time.Second)
+	if err := g.Stop(t.Context()); err != nil { // what it has taken is told
+		t.Fatal(err)
+	}
+	if got := subjects(target.Requests()); len(got) != 3 {
+		t.Errorf("told of %v", got)
+	}
+}
+
 func TestEventsThatRedisCannotTakeAreKeptOrRefused(t *testing.T) {
 	t.Parallel()
 	for name, spool := range map[string]int64{"spool": 1 << 20, "no spool": 0} {
