@@ -55,12 +55,12 @@ const (
 
 // schema makes three files, of proto2, proto3 and edition 2023. Every message of
 // a file can hold those of the files before it.
-func (g *generator) schema(t *testing.T) (*protoregistry.Files, []string) {
-	t.Helper()
+func (g *generator) schema(tb testing.TB) (*protoregistry.Files, []string) {
+	tb.Helper()
 	files := &protoregistry.Files{}
 	for _, fd := range known {
 		if err := files.RegisterFile(fd); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	b := &schemaBuilder{g: g}
@@ -68,10 +68,10 @@ func (g *generator) schema(t *testing.T) (*protoregistry.Files, []string) {
 		p := b.file(fmt.Sprintf("f%d", i), syntax)
 		fd, err := protodesc.NewFile(p, files)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := files.RegisterFile(fd); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return files, b.names

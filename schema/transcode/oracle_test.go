@@ -65,12 +65,14 @@ func (p pair) same(t *testing.T, name string, got *transcode.Tree, want protoref
 	}
 }
 
-// json holds what is read from JSON against the oracle.
+// json holds what is read from JSON against the oracle, and returns what was read
+// strictly.
 func (p pair) json(t *testing.T, name string, b []byte) (*transcode.Tree, protoreflect.Message) {
 	t.Helper()
 	var tree *transcode.Tree
 	var m protoreflect.Message
 	for _, lenient := range []bool{true, false} {
+		tree, m = nil, nil
 		want, refused := p.ref.readJSON(name, b, testDepth, lenient)
 		got, err := p.types.Message(protoreflect.FullName(name)).ReadJSON(b, transcode.JSONOptions{Depth: testDepth, Inspect: true, Lenient: lenient})
 		if lenient && err == nil && refused != nil {
