@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -25,13 +24,6 @@ type Previewer interface {
 	// Preview returns what JSON would return after a Replace, and fails as
 	// Replace would; the content stays as it is.
 	Preview(json []byte) ([]byte, error)
-}
-
-// Appender is a Message that can write its JSON where it is needed.
-type Appender interface {
-	// AppendJSON appends what JSON returns to dst. After an error dst is as it was,
-	// up to its length.
-	AppendJSON(dst []byte) ([]byte, error)
 }
 
 // Invocation is one phase of one call, as targets get to see it. Only Plan and
@@ -125,28 +117,11 @@ func (e *envelope) text(key, value string) {
 
 // message writes a message; nothing when it has no JSON at all.
 func (e *envelope) message(key string, m Message) error {
-	before := len(e.b)
-	e.key(key)
-	begin := len(e.b)
-	if a, ok := m.(Appender); ok {
-		b, err := a.AppendJSON(e.b)
-		if err != nil {
-			return err
-		}
-		if e.b = b; needsEscaping(b[begin:]) {
-			e.b = appendEscaped(b[:begin], bytes.Clone(b[begin:]))
-		}
-	} else {
-		text, err := m.JSON()
-		if err != nil {
-			return err
-		}
-		e.b = appendEscaped(e.b, text)
+	text, err := m.JSON()
+	if err == nil {
+		e.raw(key, text)
 	}
-	if len(e.b) == begin {
-		e.b = e.b[:before]
-	}
-	return nil
+	return err
 }
 
 // raw writes a value that is JSON already, if it is any.
@@ -215,15 +190,6 @@ func appendString(b []byte, s string) []byte {
 // escapedByte are those at which JSON text may have to be escaped for HTML, as
 // encoding/json does it: the last is where U+2028 and U+2029 begin.
 var escapedByte = [256]bool{'<': true, '>': true, '&': true, 0xE2: true}
-
-func needsEscaping(text []byte) bool {
-	for _, c := range text {
-		if escapedByte[c] {
-			return true
-		}
-	}
-	return false
-}
 
 // appendEscaped appends JSON text as json.HTMLEscape writes it.
 func appendEscaped(b, text []byte) []byte {

@@ -17,11 +17,6 @@ type fixed string
 func (m fixed) JSON() ([]byte, error) { return []byte(m), nil }
 func (m fixed) Replace([]byte) error  { panic("not replaced here") }
 
-// appending is a fixed that is an Appender, too.
-type appending struct{ fixed }
-
-func (m appending) AppendJSON(dst []byte) ([]byte, error) { return append(dst, m.fixed...), nil }
-
 var (
 	requestPlan  = &Plan{Phase: conditions.Request}
 	responsePlan = &Plan{Phase: conditions.Response}
@@ -74,12 +69,6 @@ func TestEnvelope(t *testing.T) {
 			}
 			if string(got) != test.want {
 				t.Errorf("envelope\n got: %s\nwant: %s", got, test.want)
-			}
-			// Behind something, and with messages that append themselves.
-			for _, m := range []*Message{&test.inv.Request, &test.inv.Response} {
-				if f, ok := (*m).(fixed); ok {
-					*m = appending{f}
-				}
 			}
 			got, err = test.inv.appendEnvelope([]byte("before"))
 			if err != nil || string(got) != "before"+test.want {
@@ -138,9 +127,6 @@ func FuzzEscaping(f *testing.F) {
 		json.HTMLEscape(&want, text)
 		if got := appendEscaped([]byte("x"), text); string(got) != "x"+want.String() {
 			t.Errorf("%q, want %q", got[1:], want.Bytes())
-		}
-		if !needsEscaping(text) && want.String() != string(text) {
-			t.Errorf("%q needs escaping", text)
 		}
 	})
 }

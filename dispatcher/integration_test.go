@@ -190,7 +190,7 @@ func TestRealDeadlines(t *testing.T) {
 	t.Parallel()
 	t.Run("chain timeout", func(t *testing.T) {
 		t.Parallel()
-		b := setupReal(t, 50*time.Millisecond)
+		b := setupReal(t, 500*time.Millisecond)
 		b.endpoint.Answer(testkit.Answer{Hang: true})
 		_, err := b.Dispatch(t.Context(), b.plan(target("slow", targetclient.KindCall), target("veto", targetclient.KindCall, interrupts)))
 		interrupt, ok := errors.AsType[*dispatcher.InterruptError](err)
