@@ -67,7 +67,9 @@ func (c *conn) run() {
 		return // It is a tunnel now.
 	}
 	_ = c.Close()
-	c.in.free()
+	if c.loan == nil { // net/http may be about to find out.
+		c.in.free()
+	}
 }
 
 // survive keeps a fault in one connection from ending all. What was read may be in the value.
@@ -100,7 +102,7 @@ func (c *conn) next() bool {
 	if err := x.head.parse(c.in.bytes()[:end]); err != nil {
 		return c.refuse(err)
 	}
-	if !x.head.odd && !c.e.pool.noHTTP1.Load() {
+	if !x.head.odd && c.e.pool.speaks() {
 		if x.told = c.e.o.Director.Decide(&x.head); x.told != nil {
 			c.in.r += end
 			return x.relay()
@@ -169,7 +171,7 @@ func (c *conn) refuse(err error) bool {
 	out = append(out, r.text...)
 	out = append(out, '\n')
 	_ = c.SetWriteDeadline(time.Now().Add(lingerTimeout))
-	if _, err := c.Write(out); err == nil {
+	if err := c.write(out); err == nil {
 		c.linger()
 	}
 	return false
@@ -226,7 +228,7 @@ func (c *conn) kill() {
 	c.phase.Store(phaseClosed)
 	_ = c.Close()
 	if u := c.up.Load(); u != nil {
-		_ = u.Close()
+		u.abort()
 	}
 }
 
@@ -288,7 +290,7 @@ func (c *conn) abandon(err error) {
 	var r *refusal
 	c.side.failure.Store(&ClientError{Gone: !errors.As(err, &r), err: err})
 	if u := c.up.Load(); u != nil {
-		_ = u.Close()
+		u.abort()
 	}
 }
 

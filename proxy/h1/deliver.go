@@ -119,7 +119,7 @@ func (x *exchange) deliverFinal() error {
 
 // write sends x.out to the client.
 func (x *exchange) write() error {
-	if _, err := x.c.Write(x.out); err != nil {
+	if err := x.c.write(x.out); err != nil {
 		return &ClientError{Gone: true, err: err}
 	}
 	x.out = x.out[:0]
@@ -160,7 +160,7 @@ func (x *exchange) deliverLength() error {
 		x.watch((*buf)[:n])
 		left -= int64(n)
 		if n > 0 {
-			if _, err := x.c.Write((*buf)[:n]); err != nil {
+			if err := x.c.write((*buf)[:n]); err != nil {
 				return &ClientError{Gone: true, err: err}
 			}
 		}

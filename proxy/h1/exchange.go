@@ -32,7 +32,7 @@ type exchange struct {
 	bodyDone atomic.Bool // it was read to its end
 	pumpOut  []byte
 	pump     func() error
-	upBroken bool // the upstream takes no more of it; the side's
+	pumpTo   *upConn // the side's; nil: the upstream takes no more of it
 }
 
 // framing is how an answer's body ends for the client.
@@ -66,7 +66,7 @@ func (x *exchange) release() {
 	x.head = Head{fields: fields}
 	x.answer = answer{fields: answerFields}
 	x.out, x.pumpOut = out, pumpOut
-	x.begun, x.upBroken, x.keep, x.left, x.framing = false, false, false, 0, withoutBody
+	x.begun, x.pumpTo, x.keep, x.left, x.framing = false, nil, false, 0, withoutBody
 	x.chunks, x.theirs = chunks{}, chunks{}
 	x.bodyDone.Store(false)
 	exchanges.Put(x)
@@ -86,6 +86,9 @@ func (x *exchange) relay() (keep bool) {
 		c.setPhase(phaseWaiting)
 	}
 	err := x.roundTrip()
+	if failure := c.side.failure.Load(); err == nil && failure != nil {
+		err = failure
+	}
 	if err == nil {
 		err = x.deliver()
 	}
@@ -132,6 +135,7 @@ func (x *exchange) giveBack() {
 		c.e.pool.drop(u)
 		return
 	}
+	u.used = true
 	c.e.pool.put(u)
 }
 
@@ -249,11 +253,12 @@ func (x *exchange) pumpBody() error {
 
 // forward sends a piece of the body upstream, as long as the upstream takes any.
 func (x *exchange) forward(p []byte) {
-	if x.upBroken || len(p) == 0 {
+	if x.pumpTo == nil || len(p) == 0 {
 		return
 	}
-	_, err := x.u.Write(p)
-	x.upBroken = err != nil
+	if x.pumpTo.write(p) != nil {
+		x.pumpTo = nil
+	}
 }
 
 // maxAttempts bounds how often a request is tried that was certainly not processed.
@@ -315,6 +320,7 @@ func (x *exchange) startPump() {
 	s := &x.c.side
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	x.pumpTo = x.u
 	x.c.startSide(x.pump)
 }
 
@@ -335,12 +341,12 @@ func (x *exchange) fail(err error) (keep bool) {
 		}
 		out := appendChunk(x.out[:0], w.body)
 		x.out = append(out, "0\r\n\r\n"...)
-		_, err := c.Write(x.out)
+		err := c.write(x.out)
 		return err == nil && x.bodyDone.Load() && x.keep
 	}
 	keep = x.keep && x.bodyDone.Load() && !c.e.draining.Load()
 	x.out = w.append(x.out[:0], x.head.method == http.MethodHead, keep)
-	if _, err := c.Write(x.out); err != nil {
+	if err := c.write(x.out); err != nil {
 		return false
 	}
 	if !keep && !x.bodyDone.Load() {

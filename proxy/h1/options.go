@@ -45,9 +45,6 @@ type ClientError struct {
 func (e *ClientError) Error() string { return "client: " + e.err.Error() }
 func (e *ClientError) Unwrap() error { return e.err }
 
-// ErrNoHTTP1 is what Failed gets from an upstream that turned out not to speak HTTP/1.1. Later requests go to net/http.
-var ErrNoHTTP1 = errors.New("upstream does not speak HTTP/1.1")
-
 // UpstreamOptions say where relayed requests go.
 type UpstreamOptions struct {
 	// Address is host:port.
@@ -119,7 +116,6 @@ func (o Options) withDefaults() (Options, error) {
 	or(&u.MaxHeaderBytes, 1<<20)
 	if u.TLS != nil {
 		u.TLS = u.TLS.Clone()
-		u.TLS.NextProtos = []string{"http/1.1"}
 		if u.TLS.MinVersion < tls.VersionTLS12 {
 			u.TLS.MinVersion = tls.VersionTLS12
 		}

@@ -56,6 +56,15 @@ func (s *socket) send(p []byte, in *input, wait bool) (sent int, err error) {
 	return sent, err
 }
 
+// write writes all of p.
+func (s *socket) write(p []byte) error {
+	if s.plain != nil {
+		return s.plain.write(p)
+	}
+	_, err := s.Conn.Write(p)
+	return err
+}
+
 // silent reports whether a connection without a plain socket has nothing to say, not even that it has ended.
 func (s *socket) silent() bool {
 	p, ok := s.Conn.(poller)

@@ -23,6 +23,11 @@ type plainSocket struct {
 	pending bool // nothing was sent yet
 	wait    bool
 	trySend func(fd uintptr) bool
+
+	// What write has to do. It may be another goroutine's.
+	writing  []byte
+	writeErr error
+	tryWrite func(fd uintptr) bool
 }
 
 // newPlainSocket returns nil if nc is no plain socket.
@@ -38,24 +43,25 @@ func newPlainSocket(nc net.Conn) *plainSocket {
 	s := &plainSocket{raw: raw}
 	s.tryFill = s.doFill
 	s.trySend = s.doSend
+	s.tryWrite = s.doWrite
 	return s
 }
 
 // read reads once. It reports false if there is nothing.
 func (s *plainSocket) read(fd uintptr) bool {
 	for {
-		n, err := syscall.Read(int(fd), s.in.room())
-		switch {
-		case err == syscall.EINTR:
+		n, err := sysRead(fd, s.in.room())
+		switch err {
+		case 0:
+			if s.in.w += n; n == 0 {
+				s.err = io.EOF
+			}
+		case syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN:
+		case syscall.EAGAIN:
 			return false
-		case err != nil:
-			s.err = err
-		case n <= 0:
-			s.err = io.EOF
 		default:
-			s.in.w += n
+			s.err = err
 		}
 		return true
 	}
@@ -90,19 +96,47 @@ func (s *plainSocket) doSend(fd uintptr) bool {
 	s.in.rest()
 	s.pending = false
 	for {
-		n, err := syscall.Write(int(fd), s.out)
-		switch {
-		case err == syscall.EINTR:
+		n, err := sysWrite(fd, s.out)
+		switch err {
+		case 0:
+			s.sent = n
+		case syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN:
-		case err != nil:
+		case syscall.EAGAIN:
+		default:
 			s.err = err
 			return true
-		default:
-			s.sent = n
 		}
 		return s.sent < len(s.out) || !s.wait
 	}
+}
+
+func (s *plainSocket) doWrite(fd uintptr) bool {
+	for len(s.writing) > 0 {
+		n, err := sysWrite(fd, s.writing)
+		switch err {
+		case 0:
+			s.writing = s.writing[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			s.writeErr = err
+			return true
+		}
+	}
+	return true
+}
+
+// write writes all of p.
+func (s *plainSocket) write(p []byte) error {
+	s.writing, s.writeErr = p, nil
+	err := s.raw.Write(s.tryWrite)
+	s.writing = nil
+	if err == nil {
+		err = s.writeErr
+	}
+	return err
 }
 
 // send writes as much of p as the socket takes now. If that is all of it, and wait is set, it waits for an answer and

@@ -41,19 +41,36 @@ func (c *tlsConn) silent() bool {
 var (
 	errClosed  = errors.New("gateway is closed")
 	errCrowded = errors.New("no connection to the upstream became free")
+	errNoHTTP1 = errors.New("upstream does not speak HTTP/1.1")
 )
 
 // pool has the connections to the upstream.
 type pool struct {
 	e *Engine
-	// noHTTP1 is set when the upstream did not want to speak HTTP/1.1 over TLS.
-	noHTTP1 atomic.Bool
+	// proven is set once it is known whether the upstream speaks HTTP/1.1, noHTTP1 if it does not: it may say so over TLS.
+	proven, noHTTP1 atomic.Bool
 
 	mu     sync.Mutex
 	idle   []*upConn // the one used last at the end
 	open   int
 	queue  []chan *upConn // who waits, the first first; nil is sent for a place
 	closed bool
+}
+
+// speaks reports whether the upstream speaks HTTP/1.1, as far as can be known. It connects to find out, once.
+func (p *pool) speaks() bool {
+	if p.proven.Load() {
+		return !p.noHTTP1.Load()
+	}
+	if p.e.o.Upstream.TLS != nil {
+		u, err := p.get(false)
+		if err != nil {
+			return !p.noHTTP1.Load() // Who relays will say what is wrong.
+		}
+		p.put(u)
+	}
+	p.proven.Store(true)
+	return true
 }
 
 // get returns a connection: one that was used before unless fresh is set, or a new one.
@@ -134,28 +151,60 @@ func (p *pool) dial() (*upConn, error) {
 }
 
 func (p *pool) handshake(nc net.Conn) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.e.ctx, 2*p.e.o.Upstream.DialTimeout)
-	defer cancel()
 	nc = newPollConn(nc)
 	below, _ := nc.(*pollConn)
-	t := tls.Client(nc, p.e.o.Upstream.TLS)
-	err := t.HandshakeContext(ctx)
-	if err == nil {
-		return &tlsConn{Conn: t, below: below}, nil
-	}
-	_ = nc.Close()
-	const noApplicationProtocol = 120 // RFC 7301 3.2
-	var alert tls.AlertError
-	if errors.As(err, &alert) && alert == noApplicationProtocol {
+	t, err := p.tls(nc, "http/1.1")
+	remote, refused := errors.AsType[*net.OpError](err)
+	refused = refused && remote.Op == "remote error"
+	// A server without ALPN speaks HTTP/1.1. One that speaks only HTTP/2 says so in an alert, or, if it is Go's, by
+	// choosing nothing.
+	silent := err == nil && t.ConnectionState().NegotiatedProtocol == "" && !p.proven.Load()
+	if (refused || silent) && p.onlyHTTP2() {
+		if t != nil {
+			_ = t.Close()
+		}
 		p.noHTTP1.Store(true)
-		return nil, ErrNoHTTP1
+		p.proven.Store(true)
+		return nil, errNoHTTP1
 	}
-	return nil, err
+	if err != nil {
+		return nil, err
+	}
+	return &tlsConn{Conn: t, below: below}, nil
+}
+
+// tls does the handshake. On error nc is closed.
+func (p *pool) tls(nc net.Conn, protocols ...string) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(p.e.ctx, 2*p.e.o.Upstream.DialTimeout)
+	defer cancel()
+	config := p.e.o.Upstream.TLS.Clone()
+	config.NextProtos = protocols
+	t := tls.Client(nc, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// onlyHTTP2 finds out whether the upstream, which did not take HTTP/1.1, takes HTTP/2.
+func (p *pool) onlyHTTP2() bool {
+	ctx, cancel := context.WithTimeout(p.e.ctx, p.e.o.Upstream.DialTimeout)
+	defer cancel()
+	nc, err := p.e.o.Upstream.Dial(ctx, p.e.o.Upstream.Address)
+	if err != nil {
+		return false
+	}
+	t, err := p.tls(nc, "h2", "http/1.1")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = t.Close() }()
+	return t.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // put takes a connection back that may be used again.
 func (p *pool) put(u *upConn) {
-	u.used = true
 	u.in.rest()
 	u.idleAt = p.e.now.Load()
 	p.mu.Lock()
@@ -180,6 +229,15 @@ func (p *pool) put(u *upConn) {
 func (p *pool) drop(u *upConn) {
 	u.discard()
 	p.gone()
+}
+
+// abort ends the connection at once, so that nothing that comes is taken for an answer.
+func (u *upConn) abort() {
+	if t, ok := u.Conn.(*tlsConn); ok && t.below != nil {
+		_ = t.below.Close()
+		return
+	}
+	_ = u.Close()
 }
 
 func (u *upConn) discard() {
