@@ -15,7 +15,8 @@ const headerTableSize = 4096
 // headerReader decodes header blocks. It belongs to the connection's reader.
 type headerReader struct {
 	dec    *hpack.Decoder
-	fields []Field // of the block that was decoded last
+	fields []Field  // of the block that was decoded last
+	box    *[]Field // what fields is a part of, from requests; nil: there is none
 	limit  int
 	size   int
 	over   bool // the list is larger than limit; fields are not all there
@@ -41,14 +42,36 @@ func (r *headerReader) emit(f Field) {
 // keepFields is how many fields the scratch list may keep room for.
 const keepFields = 128
 
+// rest gives up the fields, and their memory.
+func (r *headerReader) rest() {
+	if r.box == nil {
+		return
+	}
+	*r.box = r.fields
+	freeFields(r.box)
+	r.box, r.fields = nil, nil
+}
+
+// freeFields gives a list back.
+func freeFields(box *[]Field) {
+	clear(*box)
+	*box = (*box)[:0]
+	if cap(*box) <= keepFields {
+		requests.Put(box)
+	}
+}
+
 // decode reads one whole block into r.fields. The error ends the connection.
 func (r *headerReader) decode(block []byte) error {
 	if cap(r.fields) > keepFields {
-		r.fields = nil
-	} else {
-		clear(r.fields)
-		r.fields = r.fields[:0]
+		r.rest()
 	}
+	if r.box == nil {
+		r.box = requests.Get().(*[]Field) //nolint:forcetypeassert // The pool makes nothing else.
+		r.fields = *r.box
+	}
+	clear(r.fields)
+	r.fields = r.fields[:0]
 	r.size, r.over = 0, false
 	r.dec.SetEmitEnabled(true)
 	if _, err := r.dec.Write(block); err != nil {

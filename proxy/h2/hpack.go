@@ -16,22 +16,29 @@ import (
 type hpackEncoder struct {
 	out []byte
 
-	entries [maxEntries]tableEntry // a ring: entry id is at id%maxEntries
-	added   uint32                 // ids that were given out: the newest entry's
-	oldest  uint32                 // the oldest entry's id
+	entries []tableEntry // a ring: entry id is at id%len(entries)
+	added   uint32       // ids that were given out: the newest entry's
+	oldest  uint32       // the oldest entry's id
 	size    int
 	max     int
 	lowest  int // the smallest max since the last block, -1 if it did not change
 
-	fields [slots]uint32 // by the hash of name and value: an id
-	names  [slots]uint32 // by the hash of the name
-	seen   [slots]uint32 // hashes of fields that were met once
+	slots []hpackSlot // as many for each entry as slotsPerEntry
+}
+
+// hpackSlot is what is known of the fields of one hash.
+type hpackSlot struct {
+	field uint32 // by the hash of name and value: an id
+	name  uint32 // by the hash of the name: an id
+	seen  uint32 // the hash of a field that was met once
 }
 
 const (
-	// maxEntries is how many entries are used. The peer's table may have room for more, and then keeps older ones in vain.
-	maxEntries = 64
-	slots      = 128
+	// fewEntries is what an encoder begins with, which is enough for most clients, and maxEntries how many are used at
+	// most. The peer's table may have room for more, and then keeps older ones in vain.
+	fewEntries    = 16
+	maxEntries    = 64
+	slotsPerEntry = 2
 )
 
 type tableEntry struct {
@@ -94,7 +101,10 @@ func (s *staticSlots) find(h uint64) int {
 var staticByField, staticByName = newStaticSlots(staticFields), newStaticSlots(staticNames)
 
 func newHPACKEncoder() *hpackEncoder {
-	return &hpackEncoder{max: headerTableSize, lowest: -1, oldest: 1}
+	return &hpackEncoder{
+		max: headerTableSize, lowest: -1, oldest: 1,
+		entries: make([]tableEntry, fewEntries), slots: make([]hpackSlot, fewEntries*slotsPerEntry),
+	}
 }
 
 // setMax limits the table to n bytes, as the peer's SETTINGS say.
@@ -112,20 +122,39 @@ func (e *hpackEncoder) setMax(n int) {
 
 // evict makes room for n bytes.
 func (e *hpackEncoder) evict(n int) {
-	for (e.size+n > e.max || e.added-e.oldest >= maxEntries-1) && e.oldest <= e.added {
-		at := &e.entries[e.oldest%maxEntries]
+	for (e.size+n > e.max || e.full()) && e.oldest <= e.added {
+		at := &e.entries[e.oldest%uint32(len(e.entries))]
 		e.size -= at.size()
 		*at = tableEntry{}
 		e.oldest++
 	}
 }
 
+// full reports whether there is no place for one more entry.
+func (e *hpackEncoder) full() bool { return int(e.added-e.oldest) >= len(e.entries)-1 }
+
+// enlarge makes as many places as there may be.
+func (e *hpackEncoder) enlarge() {
+	old := e.entries
+	e.entries, e.slots = make([]tableEntry, maxEntries), make([]hpackSlot, maxEntries*slotsPerEntry)
+	for id := e.oldest; id <= e.added; id++ {
+		f := old[id%uint32(len(old))]
+		e.entries[id%maxEntries] = f
+		name := hashName(f.name)
+		h := hashField(name, f.value)
+		e.place(id, e.slot(h), e.slot(name))
+		e.slots[e.slot(h)].seen = uint32(h >> 32)
+	}
+}
+
+func (e *hpackEncoder) slot(hash uint64) uint64 { return hash % uint64(len(e.slots)) }
+
 // find returns the index of the entry that id names, if it is still there and is the one that was meant.
 func (e *hpackEncoder) find(id uint32, f *hpack.HeaderField, whole bool) int {
 	if id < e.oldest || id > e.added || id == 0 {
 		return 0
 	}
-	at := &e.entries[id%maxEntries]
+	at := &e.entries[id%uint32(len(e.entries))]
 	if at.name != f.Name || whole && at.value != f.Value {
 		return 0
 	}
@@ -143,14 +172,14 @@ func (e *hpackEncoder) encode(f *hpack.HeaderField) {
 	}
 	nameHash := hashName(f.Name)
 	h := hashField(nameHash, f.Value)
-	slot := h % slots
+	slot := e.slot(h)
 	if !f.Sensitive {
 		if i := staticByField.find(h); i != 0 && staticTable[i-1].name == f.Name && staticTable[i-1].value == f.Value {
 			e.out = append(e.out, 0x80|byte(i))
 			return
 		}
 		for _, at := range [2]uint64{slot, slot ^ 1} {
-			if i := e.find(e.fields[at], f, true); i != 0 {
+			if i := e.find(e.slots[at].field, f, true); i != 0 {
 				e.out = appendInt(e.out, 0x80, 7, i)
 				return
 			}
@@ -161,18 +190,21 @@ func (e *hpackEncoder) encode(f *hpack.HeaderField) {
 		name = 0
 	}
 	if name == 0 {
-		name = e.find(e.names[nameHash%slots], f, false)
+		name = e.find(e.slots[e.slot(nameHash)].name, f, false)
 	}
 	switch size := len(f.Name) + len(f.Value) + 32; {
 	case f.Sensitive:
 		e.out = e.literal(0x10, 4, name, f)
-	case e.seen[slot] != uint32(h>>32) || size > e.max/2 || f.Value != "" && changing(f.Name):
-		e.seen[slot] = uint32(h >> 32)
+	case e.slots[slot].seen != uint32(h>>32) || size > e.max/2 || f.Value != "" && changing(f.Name):
+		e.slots[slot].seen = uint32(h >> 32)
 		e.out = e.literal(0, 4, name, f)
 	default:
 		e.out = e.literal(0x40, 6, name, f)
+		if e.full() && len(e.entries) < maxEntries {
+			e.enlarge()
+		}
 		e.evict(size)
-		e.add(f, size, slot, nameHash%slots)
+		e.add(f, size, e.slot(h), e.slot(nameHash))
 	}
 }
 
@@ -189,13 +221,18 @@ func changing(name string) bool {
 func (e *hpackEncoder) add(f *hpack.HeaderField, size int, slot, nameSlot uint64) {
 	e.added++
 	// The table must not hold on to the memory of a larger string that f was cut from.
-	e.entries[e.added%maxEntries] = tableEntry{name: strings.Clone(f.Name), value: strings.Clone(f.Value)}
+	e.entries[e.added%uint32(len(e.entries))] = tableEntry{name: strings.Clone(f.Name), value: strings.Clone(f.Value)}
 	e.size += size
-	if old := e.fields[slot]; old >= e.oldest && old < e.added { // The other place, then.
+	e.place(e.added, slot, nameSlot)
+}
+
+// place notes where an entry is found.
+func (e *hpackEncoder) place(id uint32, slot, nameSlot uint64) {
+	if old := e.slots[slot].field; old >= e.oldest && old < id { // The other place, then.
 		slot ^= 1
 	}
-	e.fields[slot] = e.added
-	e.names[nameSlot] = e.added
+	e.slots[slot].field = id
+	e.slots[nameSlot].name = id
 }
 
 // literal appends a field that is not in the table.

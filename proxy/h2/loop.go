@@ -45,6 +45,10 @@ func (c *conn) read() error {
 			return err
 		}
 		c.noteWaiting(preface)
+		if c.headers.box != nil { // While it waits, a connection needs no list of fields.
+			c.head = Head{conn: c}
+			c.headers.rest()
+		}
 		n, err := c.readSome()
 		if n > 0 {
 			c.now = c.eng.clock()

@@ -125,11 +125,7 @@ func (k *call) freeRequest() {
 	if k.request == nil {
 		return
 	}
-	clear(*k.request)
-	*k.request = (*k.request)[:0]
-	if cap(*k.request) <= keepFields {
-		requests.Put(k.request)
-	}
+	freeFields(k.request)
 	k.request = nil
 }
 
