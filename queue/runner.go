@@ -167,7 +167,7 @@ func (q *Durable) serve(t *track) {
 			got, err := q.o.Backend.Lease(q.work, t.target, want)
 			if err != nil {
 				if q.work.Err() == nil && !errors.Is(err, ErrUnavailable) {
-					q.o.Logger.Error("lease deliveries", "target", t.target, "error", err)
+					q.o.Logger.Error("lease deliveries", "target", q.name(t.target), "error", err)
 				}
 				return
 			}
@@ -307,6 +307,14 @@ func (q *Durable) admit(target string) (s *Settings, why string) {
 	return s, ""
 }
 
+// name is what the log calls a target: by its id when nobody knows it.
+func (q *Durable) name(target string) string {
+	if s, _ := q.o.Targets(target); s != nil && s.Target.Name != "" {
+		return s.Target.Name
+	}
+	return target
+}
+
 // park takes note of whether a lane is parked, and tells the backend and the log.
 func (q *Durable) park(t *track, why string) {
 	now := time.Now()
@@ -320,9 +328,9 @@ func (q *Durable) park(t *track, why string) {
 	q.mu.Unlock()
 	if why != before {
 		if why != "" {
-			q.o.Logger.Warn("deliveries are parked", "target", t.target, "reason", why)
+			q.o.Logger.Warn("deliveries are parked", "target", q.name(t.target), "reason", why)
 		} else {
-			q.o.Logger.Info("deliveries are not parked any more", "target", t.target)
+			q.o.Logger.Info("deliveries are not parked any more", "target", q.name(t.target))
 		}
 	}
 	if !tell {
@@ -333,7 +341,7 @@ func (q *Durable) park(t *track, why string) {
 		d = 0
 	}
 	if err := q.o.Backend.Park(q.work, t.target, d); err != nil && q.work.Err() == nil && !errors.Is(err, ErrUnavailable) {
-		q.o.Logger.Error("park deliveries", "target", t.target, "error", err)
+		q.o.Logger.Error("park deliveries", "target", q.name(t.target), "error", err)
 	}
 }
 

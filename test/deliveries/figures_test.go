@@ -106,19 +106,7 @@ func (f *figures) park(n, targets int) {
 // enable turns the targets on.
 func (f *figures) enable(targets int) {
 	for i := range targets {
-		request, err := http.NewRequestWithContext(f.Context(), http.MethodPatch,
-			fmt.Sprintf("http://%s/v1/targets/t%d/policy", f.g.admin, i), strings.NewReader(`{"enabled":true}`))
-		if err != nil {
-			f.Fatal(err)
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			f.Fatal(err)
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			f.Fatal(response.Status)
-		}
+		f.g.enable(fmt.Sprintf("t%d", i))
 	}
 }
 

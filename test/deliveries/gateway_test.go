@@ -221,6 +221,24 @@ func (g *gateway) metric(name string, labels ...string) (sum float64) {
 	return sum
 }
 
+// enable turns a target on.
+func (g *gateway) enable(target string) {
+	g.t.Helper()
+	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodPatch,
+		"http://"+g.admin+"/v1/targets/"+target+"/policy", strings.NewReader(`{"enabled":true}`))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		g.t.Fatalf("enable %s: %s", target, response.Status)
+	}
+}
+
 // until asks again and again, for a minute.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
