@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/execgate/execgate/dispatcher"
@@ -65,8 +66,16 @@ func (s *Sink) Accept(ctx context.Context, source string, e *Event) error {
 		s.o.Observer(source, Failed)
 		return &FormatError{"the event has no JSON form", err}
 	}
+	targets := slices.Clone(plan.Targets)
+	for i, t := range targets {
+		if plan.Shadow { // what one says keeps no other from being told
+			copied := *t
+			copied.InterruptOnError = false
+			targets[i] = &copied
+		}
+	}
 	err = s.o.Queue.Enqueue(ctx, queue.Delivery{
-		Execution: plan.Execution, Target: plan.Targets[0], Then: plan.Targets[1:], Body: body,
+		Execution: plan.Execution, Target: targets[0], Then: targets[1:], Body: body,
 		ID: e.DeliveryID(time.Now()), Kind: queue.KindEvent, UserID: e.UserID, AggregateID: e.AggregateID,
 	})
 	if err != nil {

@@ -208,3 +208,27 @@ func TestBreakerAndSwitchesInAFunction(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestShadowedFunctionsAndEvents(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	g := start(t, withHooks(configuration(t, addr)))
+	target := testkit.NewTarget(t, testkit.TargetOptions{})
+	target.Answer(testkit.Answer{Body: `{"forwardedStatusCode":403}`})
+	target.AnswerPath("/says", testkit.Answer{Body: `{"append_log_claims":["said"]}`})
+	refuses, says := g.createTarget(interrupting(callTarget("refuses", target.URL))), g.createTarget(callTarget("says", target.URL+"/says"))
+	g.put(onFunction("preuserinfo"), []string{refuses, says})
+	g.put(onEvent("crm.changed"), []string{refuses, says})
+	g.policyOfExecution("function/preuserinfo", shadow())
+	g.policyOfExecution("event/crm.changed", shadow())
+	if got := g.run("preuserinfo", `{}`); got != `{}` {
+		t.Errorf("answered %s", got)
+	}
+	if got := g.metric(`execgate_shadow_total{execution="function/preuserinfo",outcome="interrupted"}`); got != "1" {
+		t.Errorf("shadow: %q", got)
+	}
+	target.Wait(2, 20*time.Second)
+	target.Forget()
+	g.sendEvents(cloudEvents("a"))
+	target.Wait(2, 20*time.Second) // the first keeps nobody from being told
+}
