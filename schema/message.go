@@ -135,8 +135,9 @@ func (m *Message) Replace(json []byte) error {
 			return &ReplaceError{Type: m.typ.Name(), Reason: err.Error(), err: err}
 		}
 	}
+	changed := m.Changed()
 	m.after, m.json = next, nil
-	if transcode.Equal(m.before, next) {
+	if changed && transcode.Equal(m.before, next) {
 		m.after = m.before
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -40,8 +41,10 @@ func (t *Type) readJSON(b []byte, f *Field, o JSONOptions) (*Tree, error) {
 	if len(b) > maxSize/2 {
 		return nil, errTooLarge
 	}
-	tree := newTree(t, b)
-	r := jsonReader{scanner: scanner{src: b}, t: tree, o: o, look: o.Observed}
+	tree := newTree(t, b, jsonPerEntry)
+	r := jsonReaders.Get().(*jsonReader)
+	defer r.release()
+	r.src, r.pos, r.t, r.o, r.look = b, 0, tree, o, o.Observed
 	var err error
 	if f == nil {
 		err = r.message(root, tree.typ, o.Depth, false)
@@ -60,6 +63,15 @@ func (t *Type) readJSON(b []byte, f *Field, o JSONOptions) (*Tree, error) {
 		}
 	}
 	return tree, nil
+}
+
+var jsonReaders = sync.Pool{New: func() any { return new(jsonReader) }}
+
+func (r *jsonReader) release() {
+	if cap(r.tmp) <= maxPooled && cap(r.seen) <= maxPooled {
+		*r = jsonReader{scanner: scanner{tmp: r.tmp}, seen: r.seen[:0]}
+		jsonReaders.Put(r)
+	}
 }
 
 type jsonReader struct {
@@ -170,9 +182,10 @@ func (r *jsonReader) key(typ *Type, guess int32, skipType bool) (slot int32, at 
 		return 0, 0, r.fault()
 	}
 	at = r.pos
-	if int(guess) < len(typ.fields) {
+	rest := r.src[r.pos:]
+	for end := min(int(guess)+4, len(typ.fields)); int(guess) < end; guess++ {
 		f := &typ.fields[guess]
-		if n := len(f.jsonKey); r.pos+n <= len(r.src) && string(r.src[r.pos:r.pos+n]) == string(f.jsonKey) {
+		if n := len(f.jsonKey); n <= len(rest) && rest[1] == f.jsonKey[1] && f.own && string(rest[:n]) == string(f.jsonKey) {
 			r.pos += n
 			r.blanks()
 			r.look.name(f, true)

@@ -231,7 +231,7 @@ func TestJSONRules(t *testing.T) {
 		`{"choiceText":"a","choiceNumber":1}`: false, `{"choiceText":null,"choiceNumber":1}`: true, `{"choiceNull":null,"choiceNumber":1}`: false,
 		"\ufeff{}": false, `{"text":"a"}` + "\x00": false, `{"text":"a" "i32":1}`: false, `{"text":"a",,"i32":1}`: false, `{"te\u0078t":"a"}`: true,
 		strings.Repeat(`{"sub":`, 1) + strings.Repeat(`{"child":`, testDepth-2) + `{}` + strings.Repeat(`}`, testDepth-1): true,
-		strings.Repeat(`{"sub":`, 1) + strings.Repeat(`{"child":`, testDepth-1) + `{}` + strings.Repeat(`}`, testDepth): false,
+		strings.Repeat(`{"sub":`, 1) + strings.Repeat(`{"child":`, testDepth-1) + `{}` + strings.Repeat(`}`, testDepth):   false,
 		`{"anyValue":` + strings.Repeat(`[`, 5000) + strings.Repeat(`]`, 5000) + `}`:                                      false,
 		`{"nope":` + strings.Repeat(`[`, 5000) + strings.Repeat(`]`, 5000) + `}`:                                          false,
 	} {

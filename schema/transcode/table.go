@@ -126,6 +126,7 @@ type Field struct {
 	enum     *enumTable
 	key, val *Field
 	zero     uint64 // value when unset
+	own      bool   // the JSON name means this field and no other
 	json     string // JSON name
 	text     string // name in the schema
 	jsonKey  []byte // as written, with quotes and colon
@@ -186,6 +187,11 @@ func (t *Type) compile() {
 	for i, fd := range descs {
 		t.types.compileField(&t.fields[i], fd, enums)
 		t.addField(i)
+	}
+	for i := range t.fields {
+		f := &t.fields[i]
+		slot, ok := t.byKey[f.json]
+		f.own = ok && slot == f.slot
 	}
 	t.rank()
 	t.first, t.second = -1, -1

@@ -54,7 +54,8 @@ const (
 	maxSize      = 1 << 30 // of wire bytes; of JSON half of it, for numbers can be longer on the wire
 	maxDepthAny  = 100
 	anyWeight    = 5
-	entryGuess   = 12 // bytes of input for each entry
+	wirePerEntry = 4 // bytes of input for each entry, a guess
+	jsonPerEntry = 10
 	maxEntryHint = 1 << 20
 )
 
@@ -68,14 +69,14 @@ var (
 )
 
 // newTree returns an empty tree over src.
-func newTree(t *Type, src []byte) *Tree {
-	guess := min(len(src)/entryGuess+8, maxEntryHint)
+func newTree(t *Type, src []byte, perEntry int) *Tree {
+	guess := min(len(src)/perEntry+8, maxEntryHint)
 	tree := &Tree{typ: t.compiled(), src: src, entries: make([]entry, root+1, guess)}
 	return tree
 }
 
 // New returns an empty message.
-func (t *Type) New() *Tree { return newTree(t, nil) }
+func (t *Type) New() *Tree { return newTree(t, nil, 1) }
 
 // Type returns the type of the message.
 func (t *Tree) Type() *Type { return t.typ }

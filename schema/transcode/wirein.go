@@ -18,7 +18,7 @@ func (t *Type) ReadWire(b []byte, depth int, inspect bool) (*Tree, error) {
 	if len(b) > maxSize {
 		return nil, errTooLarge
 	}
-	tree := newTree(t, b)
+	tree := newTree(t, b, wirePerEntry)
 	if err := tree.readWire(root, tree.typ, b, 0, 0, len(b), depth); err != nil {
 		return nil, err
 	}
