@@ -345,6 +345,7 @@ func (b *stateEdit) indexNames() error {
 }
 
 func (b *stateEdit) indexReferences() {
+	targets, includes := make(references), make(references)
 	for id, before := range b.changedExecutions {
 		now, _ := b.executions.get(id)
 		var oldT, newT, oldI, newI []string
@@ -354,31 +355,60 @@ func (b *stateEdit) indexReferences() {
 		if now != nil {
 			newT, newI = now.Targets, now.Includes
 		}
-		reindex(b.usedBy, id, oldT, newT)
-		reindex(b.includedBy, id, oldI, newI)
+		targets.move(id, oldT, newT)
+		includes.move(id, oldI, newI)
 	}
+	targets.apply(b.usedBy)
+	includes.apply(b.includedBy)
 }
 
-// reindex moves id from the lists of the old references to those of the new ones.
-func reindex(index *tableEdit[[]string], id string, before, now []string) {
+// references holds, for each thing that is referred to, the executions that begin (true) or cease (false) to. They are
+// applied at once: an import of many executions over one target would otherwise copy that target's list for each.
+type references map[string]map[string]bool
+
+func (r references) move(id string, before, now []string) {
 	for _, ref := range before {
-		if slices.Contains(now, ref) {
-			continue
-		}
-		ids, _ := index.get(ref)
-		if i, ok := slices.BinarySearch(ids, id); ok {
-			if len(ids) == 1 {
-				index.delete(ref)
-			} else {
-				index.set(ref, slices.Concat(ids[:i], ids[i+1:]))
-			}
+		if !slices.Contains(now, ref) {
+			r.note(ref, id, false)
 		}
 	}
 	for _, ref := range now {
-		if ids, _ := index.get(ref); len(ids) == 0 {
-			index.set(ref, []string{id})
-		} else if i, ok := slices.BinarySearch(ids, id); !ok {
-			index.set(ref, slices.Concat(ids[:i], []string{id}, ids[i:]))
+		if !slices.Contains(before, ref) {
+			r.note(ref, id, true)
+		}
+	}
+}
+
+func (r references) note(ref, id string, refers bool) {
+	if r[ref] == nil {
+		r[ref] = make(map[string]bool)
+	}
+	r[ref][id] = refers
+}
+
+func (r references) apply(index *tableEdit[[]string]) {
+	for ref, changes := range r {
+		before, _ := index.get(ref)
+		ids := make([]string, 0, len(before)+len(changes))
+		for _, id := range before {
+			if _, changed := changes[id]; !changed {
+				ids = append(ids, id)
+			}
+		}
+		kept := len(ids)
+		for id, refers := range changes {
+			if refers {
+				ids = append(ids, id)
+			}
+		}
+		switch {
+		case len(ids) == 0:
+			index.delete(ref)
+		case len(ids) > kept:
+			slices.Sort(ids)
+			fallthrough
+		default:
+			index.set(ref, ids)
 		}
 	}
 }

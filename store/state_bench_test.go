@@ -135,3 +135,14 @@ func BenchmarkReplica(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkManyOfOneTarget loads 50,000 executions that all call one target.
+func BenchmarkManyOfOneTarget(b *testing.B) {
+	items := []store.Item{targetItem(b, "1", "t", 0)}
+	for i := range 50_000 {
+		items = append(items, executionItem(b, fmt.Sprintf("event/type.%d", i), i, []string{"1"}, nil))
+	}
+	for b.Loop() {
+		newState(b, items...)
+	}
+}
