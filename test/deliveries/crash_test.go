@@ -3,6 +3,7 @@ package deliveries
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -208,4 +209,48 @@ func TestStopHandsLeasesBack(t *testing.T) {
 		t.Errorf("the other gateway had all after %v", took)
 	}
 	b.settled(two)
+}
+
+// TestRestartsInGoodOrderRepeatNothing restarts gateways by SIGTERM while calls
+// come in and deliveries go out.
+func TestRestartsInGoodOrderRepeatNothing(t *testing.T) {
+	t.Parallel()
+	for _, queue := range []string{"embedded", "redis"} {
+		t.Run(queue, func(t *testing.T) {
+			t.Parallel()
+			const restarts, calls = 4, 300
+			b, api, root, url := setup(t), upstream(t), t.TempDir(), ""
+			gateways := 1
+			if queue == "redis" {
+				url, gateways = testkit.StartRedis(t, testkit.RedisOptions{}).URL, 2
+			}
+			var all []*gateway
+			for i := range gateways {
+				name := strconv.Itoa(i)
+				all = append(all, newGateway(t, gatewaySpec{
+					name: name, dir: subdir(t, root, name), upstream: api, redis: url, rules: b.rules(),
+				}).start())
+			}
+			began := time.Now()
+			for i := range restarts {
+				b.use(all...)
+				b.grant(calls)
+				b.arrived(calls / 2)
+				g := all[i%gateways]
+				b.use(slices.DeleteFunc(slices.Clone(all), func(other *gateway) bool { return other == g })...)
+				if code := g.stop(); code != 0 {
+					t.Errorf("gateway %s ended with code %d", g.name, code)
+				}
+				g.start()
+			}
+			b.use(all...)
+			b.verdict(began, 0)
+			if b.refused != 0 {
+				t.Errorf("%d calls were refused", b.refused)
+			}
+			for _, g := range all {
+				b.settled(g)
+			}
+		})
+	}
 }
