@@ -31,14 +31,13 @@ type conn struct {
 	idleSince time.Time
 	reused    bool
 	abort     func() // close, bound once
-	check     aliveCheck
+	socket    *socket
 	one       [1]byte
 }
 
 func newConn(key hostKey, nc, raw net.Conn) *conn {
-	c := &conn{key: key, nc: nc, raw: raw}
+	c := &conn{key: key, nc: nc, raw: raw, socket: newSocket(nc, raw)}
 	c.abort = c.close
-	c.check.init(c)
 	return c
 }
 
@@ -53,8 +52,15 @@ func (c *conn) retire() { _ = c.nc.Close() }
 // and nothing came that nobody asked for. TLS may hold such bytes back where the
 // socket does not show them.
 func (c *conn) usable() bool {
-	return (c.nc == c.raw || c.quiet(past)) && c.check.alive()
+	if c.nc != c.raw && !c.quiet(past) {
+		return false
+	}
+	alive, ok := c.socket.alive()
+	return alive || !ok && c.quiet(time.Now().Add(aliveWait))
 }
+
+// errStale says that a kept connection cannot take another request.
+var errStale = errors.New("the connection was closed while it was idle")
 
 // past is a deadline that is over: what is read then was there already.
 var past = time.Unix(1, 0)
@@ -99,12 +105,18 @@ func (x *exchange) release() {
 func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload []byte, limit int64) (a answer, err error) {
 	x.conn, x.written, x.late, x.keep = c, 0, nil, false
 	x.in.reset(c.nc)
+	direct := c.socket.direct() && len(payload) <= togetherBytes
+	if c.reused && !direct && !c.usable() { // a direct one sees for itself
+		c.close()
+		x.conn, x.in.src = nil, nil
+		return answer{}, errStale
+	}
 	var stop func() bool
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, c.abort)
 	}
 	if err = c.nc.SetDeadline(deadline); err == nil {
-		if err = x.write(deadline, payload); err == nil {
+		if err = x.write(deadline, payload, direct); err == nil {
 			a, err = x.read(deadline, limit)
 		}
 	}
@@ -117,7 +129,7 @@ func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload 
 }
 
 // write writes the request. When it fails, an answer may be there all the same.
-func (x *exchange) write(deadline time.Time, payload []byte) error {
+func (x *exchange) write(deadline time.Time, payload []byte, direct bool) error {
 	if len(payload) > writeAheadBytes {
 		x.writeAside(payload)
 		return nil
@@ -128,7 +140,15 @@ func (x *exchange) write(deadline time.Time, payload []byte) error {
 		head, payload = x.out, nil
 	}
 	var err error
-	x.written, err = x.conn.write(head, payload)
+	if direct {
+		x.written, err = x.conn.socket.send(head, &x.in, !x.conn.reused)
+		head = head[x.written:]
+	}
+	if err == nil && len(head)+len(payload) > 0 {
+		var n int
+		n, err = x.conn.write(head, payload)
+		x.written += n
+	}
 	if err == nil || x.written == 0 || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 		return err
 	}

@@ -198,8 +198,8 @@ func TestNothingWrittenIsWrittenElsewhere(t *testing.T) {
 		}
 		for _, list := range c.transport.pool.idle {
 			kept := list[0]
-			kept.nc = unwritable{kept.nc}
-			kept.raw = kept.nc
+			kept.nc, kept.raw = unwritable{kept.nc}, unwritable{kept.nc}
+			kept.socket = &socket{}
 		}
 	}
 	if conns.Load() != 3 {

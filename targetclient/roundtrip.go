@@ -118,17 +118,10 @@ func (x *exchange) again(err error, repeatable bool) bool {
 	return x.written == 0 || repeatable && !x.in.seen
 }
 
-// connection returns a kept connection or a new one.
+// connection returns a kept connection, which may be dead, or a new one.
 func (t *transport) connection(ctx context.Context, end bound, key hostKey) (*conn, error) {
-	for {
-		c := t.pool.take(key)
-		if c == nil {
-			break
-		}
-		if c.usable() {
-			return c, nil
-		}
-		c.close()
+	if c := t.pool.take(key); c != nil {
+		return c, nil
 	}
 	ctx, cancel := end.context(ctx)
 	defer cancel()
