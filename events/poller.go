@@ -18,8 +18,10 @@ const (
 	defaultOverlap  = 5 * time.Second
 	longestWait     = 30 * time.Second
 	waitingPause    = 200 * time.Millisecond
-	saveEvery       = 100 // events between two looks at the lease
-	followEvery     = 5   // looks at the lease of another between two at its position
+	saveEvery       = 100  // events between two looks at the lease, at least
+	saveAtLatest    = 1000 // the same, at most
+	saveShare       = 10   // of the time, one part in so many goes into keeping the position
+	followEvery     = 5    // looks at the lease of another between two at its position
 )
 
 // PollerOptions configure a [Poller]. Conn, Schema, Sink and Cursor are required.
@@ -66,6 +68,7 @@ type Poller struct {
 	copied   time.Time // the time of the position in the copy
 	began    time.Time // of Run
 	standby  int       // looks since another gateway's position was read
+	nextSave time.Time // not before, unless much is to be saved
 	told     string    // the failure that was logged last
 }
 
@@ -302,11 +305,14 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 			return nil
 		}
 		p.position.forget(p.o.Overlap)
+		began := time.Now()
 		if err := p.o.Cursor.Save(context.WithoutCancel(ctx), p.position); err != nil {
 			p.position = nil // whoever has the lease knows better
 			return ofCursor(err)
 		}
 		unsaved = 0
+		// What the overlap holds is written each time, which may be much.
+		p.nextSave = time.Now().Add((saveShare - 1) * time.Since(began))
 		return nil
 	}
 	old := page[:0:0]
@@ -328,7 +334,7 @@ func (p *Poller) deliver(ctx context.Context, page []listed) (err error) {
 		if l.at.After(p.position.At) {
 			p.position.At = l.at
 		}
-		if unsaved++; unsaved >= saveEvery {
+		if unsaved++; unsaved >= saveAtLatest || unsaved >= saveEvery && time.Now().After(p.nextSave) {
 			if err := save(); err != nil {
 				return err
 			}
