@@ -1,6 +1,7 @@
 package deliveries
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,6 +175,37 @@ func (b *bundle) settled(g *gateway) {
 	}
 	if code := g.stop(); code != 0 {
 		b.Errorf("gateway %s ended with code %d", g.name, code)
+	}
+}
+
+// TestRedisThatLostAllIsUsedOn empties Redis, scripts included, under two gateways
+// that deliver: consumer groups, configuration and all are there again, and what
+// is accepted from then on arrives.
+func TestRedisThatLostAllIsUsedOn(t *testing.T) {
+	t.Parallel()
+	const calls = 200
+	b := setup(t)
+	server := testkit.StartRedis(t, testkit.RedisOptions{})
+	behind, api, root := server.Client(), upstream(t), t.TempDir()
+	var gateways []*gateway
+	for _, name := range []string{"one", "two"} {
+		gateways = append(gateways, newGateway(t, gatewaySpec{
+			name: name, dir: subdir(t, root, name), upstream: api, redis: server.URL, rules: b.rules(),
+		}).start())
+	}
+	began := time.Now()
+	b.use(gateways...)
+	b.grant(calls)
+	b.verdict(began, 0)
+	for range 3 {
+		if err := errors.Join(behind.FlushAll(t.Context()).Err(), behind.ScriptFlush(t.Context()).Err()); err != nil {
+			t.Fatal(err)
+		}
+		b.grant(calls)
+		b.verdict(began, 0)
+	}
+	for _, g := range gateways {
+		b.settled(g)
 	}
 }
 
