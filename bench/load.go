@@ -46,7 +46,8 @@ type measured struct {
 type generator struct {
 	spec      loadSpec
 	recording atomic.Bool
-	stopping  atomic.Bool
+	stopping  atomic.Bool   // no more calls
+	drained   chan struct{} // has an element for each connection that has none under way since then
 	epoch     time.Time
 
 	loops []*loop
@@ -67,7 +68,7 @@ type worker struct {
 
 // startLoad connects and begins to call. It returns when all connections have had an answer.
 func startLoad(ctx context.Context, spec loadSpec) (*generator, error) {
-	g := &generator{spec: spec, epoch: time.Now()}
+	g := &generator{spec: spec, epoch: time.Now(), drained: make(chan struct{}, spec.conns)}
 	var ready sync.WaitGroup
 	ready.Add(spec.conns)
 	err := g.connect(ctx, &ready)
@@ -105,7 +106,7 @@ func (g *generator) connect(ctx context.Context, ready *sync.WaitGroup) error {
 		}
 		g.loops = append(g.loops, l)
 		g.worker()
-		p := &pace{g: g}
+		p := &pace{g: g, loop: l}
 		if g.spec.rate > 0 {
 			p.every = time.Duration(float64(time.Second) * float64(max(1, g.spec.threads)) / g.spec.rate)
 			l.tick = p.tick
@@ -169,10 +170,24 @@ func (g *generator) client(w *worker, p *pace, ready *sync.WaitGroup) handler {
 
 // client is what the clients of both protocols share.
 type client struct {
-	g     *generator
-	w     *worker
-	pace  *pace
-	ready func()
+	g       *generator
+	w       *worker
+	pace    *pace
+	ready   func()
+	drained bool
+}
+
+// mayCall reports whether another call is wanted. Where the generator is being stopped it is not, and busy says whether the
+// connection has calls under way still.
+func (c *client) mayCall(busy bool) bool {
+	if !c.g.stopping.Load() {
+		return true
+	}
+	if !busy && !c.drained {
+		c.drained = true
+		c.g.drained <- struct{}{}
+	}
+	return false
 }
 
 func (c *client) now() time.Duration { return time.Since(c.g.epoch) }
@@ -244,9 +259,39 @@ func (g *generator) measure(ctx context.Context, d time.Duration, around func())
 	return m
 }
 
-// stop closes the connections and waits for the goroutines. It returns how many calls of an open loop were not sent yet.
+// drainTime is how long calls that are under way at the end of a measurement may take.
+const drainTime = 2 * time.Second
+
+// stop lets the calls that are under way end, closes the connections and waits for the goroutines. It returns how many calls
+// of an open loop were not sent yet.
 func (g *generator) stop() int {
+	unsent := 0
+	for _, p := range g.paces {
+		if p.every > 0 {
+			unsent += p.unsent()
+		}
+	}
 	g.stopping.Store(true)
+	g.mu.Lock()
+	lost := g.failure != nil
+	g.mu.Unlock()
+	if !lost && !g.spec.once {
+		for _, l := range g.loops {
+			l.do(func() {
+				for _, c := range l.conns {
+					c.handler.(interface{ drain() }).drain()
+				}
+			})
+		}
+		limit := time.After(drainTime)
+		for left := g.spec.conns; left > 0; left-- {
+			select {
+			case <-g.drained:
+			case <-limit:
+				left = 0
+			}
+		}
+	}
 	for _, l := range g.loops {
 		l.stop()
 	}
@@ -254,16 +299,13 @@ func (g *generator) stop() int {
 		_ = nc.Close()
 	}
 	g.wg.Wait()
-	unsent := 0
-	for _, p := range g.paces {
-		unsent += p.due(time.Since(g.epoch))
-	}
 	return unsent
 }
 
 // pace is when the calls of an open loop are to be made. Latency counts from then, however late a call is sent.
 type pace struct {
 	g     *generator
+	loop  *loop
 	every time.Duration // 0: a closed loop
 	begin time.Duration
 	sent  int
@@ -286,8 +328,23 @@ func (p *pace) due(now time.Duration) int {
 	return int((now-p.begin)/p.every) - p.sent
 }
 
+// unsent is due, for another goroutine than the loop's.
+func (p *pace) unsent() int {
+	n := make(chan int, 1)
+	p.loop.do(func() { n <- p.due(time.Since(p.g.epoch)) })
+	select {
+	case v := <-n:
+		return v
+	case <-time.After(drainTime): // It has ended.
+		return 0
+	}
+}
+
 // tick makes the calls that are due, and says when the next is.
 func (p *pace) tick() time.Duration {
+	if p.g.stopping.Load() {
+		return 0
+	}
 	now := time.Since(p.g.epoch)
 	if p.begin == 0 {
 		if len(p.idle) == 0 {

@@ -13,6 +13,7 @@ type h1Client struct {
 	client
 	c       *conn
 	begun   time.Duration
+	busy    bool
 	request []byte
 }
 
@@ -28,7 +29,7 @@ func (c *h1Client) open(cn *conn) {
 }
 
 func (c *h1Client) call(due time.Duration) bool {
-	c.begun = due
+	c.begun, c.busy = due, true
 	c.c.out = append(c.c.out, c.request...)
 	c.c.touch()
 	return false
@@ -51,13 +52,19 @@ func (c *h1Client) input(_ *conn, p []byte) (int, error) {
 		err = fmt.Errorf("%w: %d bytes and not %d", errStatus, n-len(head)-2, c.g.spec.want)
 	}
 	c.record(c.begun, now, err)
-	if c.pace.every > 0 {
+	c.busy = false
+	switch {
+	case c.g.spec.once, !c.mayCall(false):
+	case c.pace.every == 0:
+		c.call(now)
+	default:
 		c.pace.idle = append(c.pace.idle, c)
-		return n, nil
 	}
-	c.call(now)
 	return n, nil
 }
+
+// drain is called when no more calls are to be made.
+func (c *h1Client) drain() { c.mayCall(c.busy) }
 
 func (c *h1Client) writable(*conn)            {}
 func (c *h1Client) closed(_ *conn, err error) { c.lost(err) }

@@ -64,6 +64,9 @@ func (c *h2Client) open(cn *conn) {
 
 func (c *h2Client) closed(_ *conn, err error) { c.lost(err) }
 
+// drain is called when no more calls are to be made.
+func (c *h2Client) drain() { c.mayCall(c.streams.used > 0) }
+
 // begin makes the first calls, when the peer's SETTINGS are there.
 func (c *h2Client) begin() {
 	c.request.inTable = c.table >= 4096
@@ -144,7 +147,7 @@ func (c *h2Client) done(id uint32, s *call, err error) {
 	c.record(s.begin, now, err)
 	c.streams.remove(id)
 	switch {
-	case c.g.spec.once:
+	case c.g.spec.once, !c.mayCall(c.streams.used > 0):
 	case c.pace.every == 0:
 		c.call(now)
 	case !c.waiting:

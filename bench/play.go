@@ -81,8 +81,11 @@ func (b *bench) round(ctx context.Context, o options, l loadSpec, r *running) (m
 		return measurement{}, err
 	}
 	g, err := startLoad(ctx, l)
+	if ctx.Err() != nil {
+		return measurement{}, ctx.Err()
+	}
 	if err != nil {
-		return measurement{}, err
+		return measurement{measured: measured{Failed: 1, Failure: err.Error()}, Offered: l.rate}, nil //nolint:nilerr // A round that fails is told in the table, and is not the end.
 	}
 	select {
 	case <-ctx.Done():
@@ -96,9 +99,9 @@ func (b *bench) round(ctx context.Context, o options, l loadSpec, r *running) (m
 	done := measurement{measured: m, Offered: l.rate}
 	if m.Calls == 0 {
 		if m.Failure == "" {
-			m.Failure = "nothing was answered"
+			done.Failure = "nothing was answered"
 		}
-		return done, fmt.Errorf("%w: %s", errStatus, m.Failure)
+		return done, nil
 	}
 	last, err := b.counts(ctx)
 	switch {

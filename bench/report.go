@@ -62,7 +62,9 @@ func (r *result) peak(t team) {
 func (r *result) median(of func(measurement) float64) float64 {
 	v := make([]float64, 0, len(r.Rounds))
 	for _, m := range r.Rounds {
-		v = append(v, of(m))
+		if m.Calls > 0 {
+			v = append(v, of(m))
+		}
 	}
 	return median(v)
 }
@@ -82,7 +84,7 @@ func (r *result) spread() float64 {
 	for _, m := range r.Rounds {
 		lowest, highest = min(lowest, m.Rate), max(highest, m.Rate)
 	}
-	return 50 * (highest - lowest) / r.rate()
+	return 50 * (highest - lowest) / max(r.rate(), 1)
 }
 
 func (r *result) failed() (n int, why string) {
