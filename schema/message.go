@@ -92,7 +92,7 @@ func (m *Message) Type() *MessageType { return m.typ }
 // Any of unknown type or a Timestamp out of range.
 func (m *Message) JSON() ([]byte, error) {
 	if m.json == nil {
-		b, err := render(m.after)
+		b, err := render(m.after, max(len(m.wire), len(m.body)))
 		if err != nil {
 			return nil, m.typ.undecodable(err)
 		}
@@ -252,11 +252,14 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // maxScratch bounds what stays in the pool.
 const maxScratch = 256 << 10
 
-// render returns the JSON of a tree.
-func render(tree *transcode.Tree) ([]byte, error) {
+// render returns the JSON of a tree, which was made of n bytes.
+func render(tree *transcode.Tree, n int) ([]byte, error) {
+	if n > maxScratch {
+		return tree.AppendJSON(make([]byte, 0, n+n/2), transcode.Style{})
+	}
 	pooled := scratch.Get().(*[]byte)
 	b, err := tree.AppendJSON((*pooled)[:0], transcode.Style{})
-	if cap(b) > maxScratch {
+	if cap(b) > 4*maxScratch {
 		return b, err
 	}
 	*pooled = b

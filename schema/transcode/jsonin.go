@@ -43,7 +43,11 @@ func (t *Type) readJSON(b []byte, f *Field, o JSONOptions) (*Tree, error) {
 	}
 	tree := newTree(t, b, jsonPerEntry)
 	r := jsonReaders.Get().(*jsonReader)
-	defer r.release()
+	tree.read = &r.pos
+	defer func() {
+		tree.read = nil
+		r.release()
+	}()
 	r.src, r.pos, r.t, r.o, r.look = b, 0, tree, o, o.Observed
 	var err error
 	if f == nil {

@@ -23,6 +23,8 @@ type Tree struct {
 	// unknown and anys say that the tree holds fields that the schema does not
 	// know, and messages of google.protobuf.Any.
 	unknown, anys bool
+	// read, while the tree is being read, is how much of src has been.
+	read *int
 }
 
 // entry is one field of a message, one element of a list, one key or value of a
@@ -56,7 +58,7 @@ const (
 	anyWeight    = 5
 	wirePerEntry = 4 // bytes of input for each entry, a guess
 	jsonPerEntry = 10
-	maxEntryHint = 1 << 20
+	maxEntryHint = 1 << 16
 )
 
 var (
@@ -91,8 +93,26 @@ func (e *entry) setBits(v uint64) {
 
 // add returns the index of a new entry. Pointers to entries are stale after it.
 func (t *Tree) add(e entry) uint32 {
+	if len(t.entries) == cap(t.entries) {
+		t.grow()
+	}
 	t.entries = append(t.entries, e)
 	return uint32(len(t.entries) - 1)
+}
+
+// grow makes room for more entries: for as many as it takes if what has not been
+// read yet is like what has.
+func (t *Tree) grow() {
+	n := len(t.entries)
+	more := max(n, 16)
+	if n > maxEntryHint/2 {
+		more = n / 4
+		if t.read != nil && *t.read > 0 {
+			rest := float64(len(t.src)-*t.read) / float64(*t.read)
+			more = max(n/16, min(int(float64(n)*rest*1.05), 16*n))
+		}
+	}
+	t.entries = slices.Grow(t.entries, more)
 }
 
 // text returns the bytes that an entry refers to.

@@ -33,9 +33,12 @@ func (t *Type) ReadWire(b []byte, depth int, inspect bool) (*Tree, error) {
 // readWire reads message m from b[from:to], where b is src, or aux if flags say so.
 func (t *Tree) readWire(m uint32, typ *Type, b []byte, flags uint32, from, to, depth int) error {
 	r := wireReaders.Get().(*wireReader)
-	r.t, r.b, r.flags = t, b, flags
+	r.t, r.b, r.flags, r.at = t, b, flags, from
+	if flags == 0 && m == root {
+		t.read = &r.at
+	}
 	_, err := r.message(m, typ, from, to, depth, 0, false)
-	r.t, r.b = nil, nil
+	r.t, r.b, t.read = nil, nil, nil
 	if cap(r.slots) <= maxPooled {
 		r.slots = r.slots[:0]
 		wireReaders.Put(r)
@@ -52,6 +55,7 @@ type wireReader struct {
 	t     *Tree
 	b     []byte
 	flags uint32   // flagAux, if that is where b is
+	at    int      // the last field that has been begun
 	slots []uint32 // a stack of tables, slot to entry, of the messages that need one
 }
 
@@ -88,6 +92,7 @@ func (r *wireReader) message(m uint32, typ *Type, at, to, depth int, group proto
 			r.close(&s)
 			return at + n, nil
 		}
+		r.at = at
 		size, err := r.field(&s, number, wt, at+n, to, depth, inGroup)
 		if err != nil {
 			return 0, err
