@@ -174,7 +174,7 @@ func (x *exchange) compose() error {
 	case h.length < 0:
 		out = append(out, "Transfer-Encoding: chunked\r\n\r\n"...)
 		out, err = x.appendChunks(out)
-		x.bodyDone.Store(x.chunks.ended())
+		x.bodyDone.Store(err == nil && x.chunks.ended())
 	case h.lengths > 0 || h.method == http.MethodPost || h.method == http.MethodPut || h.method == http.MethodPatch:
 		out = append(out, "Content-Length: "...)
 		out = strconv.AppendInt(out, h.length, 10)
@@ -332,8 +332,10 @@ func (x *exchange) fail(err error) (keep bool) {
 		w.header["Content-Length"] = []string{strconv.FormatInt(x.answer.length, 10)}
 	}
 	complete := x.told.Failed(w, err)
-	if gone, ok := err.(*ClientError); ok && gone.Gone { //nolint:errorlint // cause returns it bare.
-		return false
+	if client, ok := err.(*ClientError); ok { //nolint:errorlint // cause returns it bare.
+		if x.keep = false; client.Gone {
+			return false
+		}
 	}
 	if x.begun {
 		if !complete || x.framing != inChunks {

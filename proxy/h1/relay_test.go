@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,11 @@ type told struct {
 func (d *told) Decide(h *h1.Head) h1.Exchange {
 	if strings.HasPrefix(h.Target(), "/other") {
 		return nil
+	}
+	if strings.Contains(h.Target(), "%") {
+		if _, err := url.ParseRequestURI(h.Target()); err != nil {
+			return nil
+		}
 	}
 	return d
 }
