@@ -104,7 +104,7 @@ func (m *Message) JSON() ([]byte, error) {
 // Replace makes json, a protojson form of the message's type, the whole content:
 // fields that it does not name are cleared. Names may be lowerCamel or those of
 // the schema; an unknown name is an error. On error, a *ReplaceError, the content
-// stays as it was.
+// stays as it was. It keeps json, which must not be changed afterwards.
 //
 // Fields that the schema does not know survive: at the top level always, in a
 // sub-message when it is there before and after, in map values by key, in list

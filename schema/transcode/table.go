@@ -17,6 +17,7 @@ type Types struct {
 	messages   map[protoreflect.FullName]*Type
 	extensions map[protoreflect.FullName]map[protoreflect.FieldNumber]protoreflect.FieldDescriptor
 	others     sync.Map // protoreflect.MessageDescriptor to *Type: types that no file declares
+	enums      sync.Map // protoreflect.EnumDescriptor to *enumTable
 }
 
 // NewTypes returns the types of files. Nothing is compiled yet.
@@ -183,9 +184,8 @@ func (t *Type) compile() {
 	t.byKey = make(map[string]int32, 2*len(descs))
 	t.sparse = map[protowire.Number]int32{}
 	t.dense = make([]int32, min(2*len(descs)+16, 1024))
-	enums := map[protoreflect.EnumDescriptor]*enumTable{}
 	for i, fd := range descs {
-		t.types.compileField(&t.fields[i], fd, enums)
+		t.types.compileField(&t.fields[i], fd)
 		t.addField(i)
 	}
 	for i := range t.fields {
@@ -293,7 +293,7 @@ func (t *Type) field(fd protoreflect.FieldDescriptor) *Field {
 	return &t.fields[slot]
 }
 
-func (t *Types) compileField(f *Field, fd protoreflect.FieldDescriptor, enums map[protoreflect.EnumDescriptor]*enumTable) {
+func (t *Types) compileField(f *Field, fd protoreflect.FieldDescriptor) {
 	*f = Field{
 		desc: fd, number: fd.Number(), kind: fd.Kind(), oneof: -1,
 		list: fd.IsList(), isMap: fd.IsMap(), ext: fd.IsExtension(), packed: fd.IsPacked(),
@@ -312,8 +312,8 @@ func (t *Types) compileField(f *Field, fd protoreflect.FieldDescriptor, enums ma
 	switch {
 	case f.isMap:
 		f.key, f.val = &Field{}, &Field{}
-		t.compileField(f.key, fd.MapKey(), enums)
-		t.compileField(f.val, fd.MapValue(), enums)
+		t.compileField(f.key, fd.MapKey())
+		t.compileField(f.val, fd.MapValue())
 		f.key.implicit, f.val.implicit = false, false
 		f.tag = protowire.AppendTag(nil, f.number, protowire.BytesType)
 		return
@@ -322,7 +322,7 @@ func (t *Types) compileField(f *Field, fd protoreflect.FieldDescriptor, enums ma
 		f.isValue = fd.Message().FullName() == valueName
 	case fd.Enum() != nil:
 		f.isNull = fd.Enum().FullName() == "google.protobuf.NullValue"
-		f.enum = compileEnum(fd.Enum(), enums)
+		f.enum = t.enum(fd.Enum())
 	}
 	f.tag = protowire.AppendTag(nil, f.number, wireType(f.kind))
 	f.packTag = protowire.AppendTag(nil, f.number, protowire.BytesType)
@@ -334,13 +334,13 @@ func (t *Types) compileField(f *Field, fd protoreflect.FieldDescriptor, enums ma
 	}
 }
 
-func compileEnum(ed protoreflect.EnumDescriptor, enums map[protoreflect.EnumDescriptor]*enumTable) *enumTable {
-	if e := enums[ed]; e != nil {
-		return e
+// enum returns the table of an enum, which all its fields share.
+func (t *Types) enum(ed protoreflect.EnumDescriptor) *enumTable {
+	if e, ok := t.enums.Load(ed); ok {
+		return e.(*enumTable)
 	}
 	values := ed.Values()
 	e := &enumTable{names: make(map[string]int32, values.Len()), numbers: map[int32][]byte{}}
-	enums[ed] = e
 	for i := range values.Len() {
 		v := values.Get(i)
 		e.names[string(v.Name())] = int32(v.Number())
@@ -356,7 +356,8 @@ func compileEnum(ed protoreflect.EnumDescriptor, enums map[protoreflect.EnumDesc
 		e.dense = append(e.dense, name)
 		delete(e.numbers, n)
 	}
-	return e
+	shared, _ := t.enums.LoadOrStore(ed, e)
+	return shared.(*enumTable)
 }
 
 func quote(b []byte, s string) []byte {
