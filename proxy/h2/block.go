@@ -185,6 +185,16 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 		c.buffered += len(data)
 		s.handled.dataCame(data, end)
 	}
+	if relayed && !end && len(data) > 0 && len(data) == len(p) && s.length < 0 {
+		if r := c.takeRun(s, h.length); r.frames > 1 {
+			if r.end && s.localClosed {
+				c.remove(s)
+			}
+			c.unlock(&c.wakes)
+			c.forwardRun(s, r)
+			return nil
+		}
+	}
 	if end && s.localClosed {
 		c.remove(s)
 	}
@@ -193,6 +203,55 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 		c.forward(s, data, end)
 	}
 	return nil
+}
+
+// run is DATA of one stream, in several frames that came at once: small messages of a stream mostly do. It is forwarded
+// in one piece, heads and all.
+type run struct {
+	raw    []byte
+	frames int
+	size   int // of the payloads
+	end    bool
+}
+
+// takeRun takes what follows a frame of s with n bytes that was just accounted for, as long as nothing about it needs a
+// closer look. The lock is held.
+func (c *conn) takeRun(s *stream, n int) run {
+	start := c.in.r - n - frameHeaderLen
+	r := run{frames: 1, size: n}
+	for !r.end {
+		h, ok := c.in.peek()
+		if !ok || h.kind != http2.FrameData || h.stream != s.id || h.has(http2.FlagDataPadded) || h.length > maxFrameSize ||
+			h.length == 0 && !h.has(http2.FlagDataEndStream) || int64(h.length) > min(s.recvWindow, c.recvWindow) {
+			break
+		}
+		c.in.r += frameHeaderLen + h.length
+		s.recvWindow -= int64(h.length)
+		c.recvWindow -= int64(h.length)
+		c.unacked += int64(h.length)
+		r.frames++
+		r.size += h.length
+		r.end = h.has(http2.FlagDataEndStream)
+	}
+	s.remoteClosed = r.end
+	r.raw = (*c.in.buf)[start:c.in.r]
+	return r
+}
+
+// forwardRun is forward for a run.
+func (c *conn) forwardRun(s *stream, r run) {
+	t := s.peer
+	if t.gone.Load() {
+		return
+	}
+	d := t.lock()
+	if t.gone.Load() {
+		d.unlock(&c.wakes)
+		return
+	}
+	n := d.sendRun(t, r)
+	d.unlock(&c.wakes)
+	c.forwarded(s, n, r.size-n, r.end)
 }
 
 // checkData accounts for DATA on s and returns what is wrong with it. The lock is held.
@@ -228,7 +287,11 @@ func (c *conn) forward(s *stream, data []byte, end bool) {
 	}
 	n := d.sendData(t, data, end)
 	d.unlock(&c.wakes)
-	waits := len(data) - n
+	c.forwarded(s, n, len(data)-n, end)
+}
+
+// forwarded accounts for what went on, n bytes, and for what waits.
+func (c *conn) forwarded(s *stream, n, waits int, end bool) {
 	s.lazy += n
 	if waits > 0 || s.lazy >= lazyCredit && !end {
 		c.mu.Lock()

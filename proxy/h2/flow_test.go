@@ -399,3 +399,51 @@ func TestServerSpeaksFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestManySmallFramesAtOnce: frames that come together go on as they came, whether there is room for them or not.
+func TestManySmallFramesAtOnce(t *testing.T) {
+	t.Parallel()
+	frames := func(id uint32, last bool) []byte {
+		var b bytes.Buffer
+		f := http2.NewFramer(&b, nil)
+		for i := range 6 {
+			_ = f.WriteData(id, last && i == 5, []byte(strings.Repeat(string(rune('a'+i)), i+1)))
+		}
+		return b.Bytes()
+	}
+	for _, window := range []uint32{0, 9, 65535} {
+		t.Run(fmt.Sprint("window ", window), func(t *testing.T) {
+			t.Parallel()
+			u := newRawUpstream(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			f := newFront(t, u.address(), nil)
+			client := rawClient(t, f, http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			client.request(1, false)
+			up := u.accept()
+			up.expect(forwarded(1, false))
+			up.headers(1, false, ":status", "200")
+			client.expect("HEADERS 1 :status=200")
+			want := "abbcccddddeeeeeffffff"
+			for _, way := range []struct{ from, to *rawPeer }{{client, up}, {up, client}} {
+				for round := range 3 {
+					last := round == 2
+					way.from.send(string(frames(1, last)))
+					if window < 100 {
+						way.to.must(way.to.WriteWindowUpdate(1, 21))
+					}
+					got, n, ended := "", 0, false
+					for len(got) < len(want) || last && !ended {
+						frame, err := way.to.ReadFrame()
+						way.to.must(err)
+						if d, ok := frame.(*http2.DataFrame); ok {
+							got, ended = got+string(d.Data()), d.StreamEnded()
+							n++
+						}
+					}
+					if got != want || ended != last || window > 100 && n != 6 {
+						t.Errorf("round %d: %q in %d frames, end %v", round, got, n, ended)
+					}
+				}
+			}
+		})
+	}
+}

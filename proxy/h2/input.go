@@ -45,6 +45,16 @@ func (b *inputBuffer) next() (h frameHeader, payload []byte, ok bool, err error)
 	return h, (*b.buf)[start:b.r:b.r], true, nil
 }
 
+// peek returns the next frame, if it is whole, without taking it.
+func (b *inputBuffer) peek() (h frameHeader, ok bool) {
+	have := b.w - b.r
+	if have < frameHeaderLen {
+		return h, false
+	}
+	h = parseFrameHeader((*b.buf)[b.r:])
+	return h, have >= frameHeaderLen+h.length
+}
+
 // room returns where the next read may go: at least as much as the frame needs that has begun.
 func (b *inputBuffer) room() []byte {
 	if b.r == b.w {

@@ -149,6 +149,40 @@ func (c *conn) sendData(s *stream, p []byte, end bool) (admitted int) {
 	return admitted
 }
 
+// sendRun is sendData for a run. What of it can go out at once does so as it came, but for the stream's number.
+func (c *conn) sendRun(s *stream, r run) (admitted int) {
+	whole := c.side < limboSide && s.queue.empty() && !s.endQueued && c.ready.first == nil &&
+		c.allowed(s, r.size) > 0 && int64(r.size) <= min(s.sendWindow, c.sendWindow)
+	if whole {
+		c.outTotal += uint64(len(r.raw))
+		s.sendWindow -= int64(r.size)
+		c.sendWindow -= int64(r.size)
+		c.dataSent += r.frames
+		c.sentSince = true
+	}
+	for rest := r.raw; len(rest) > 0; {
+		h := parseFrameHeader(rest)
+		p := rest[frameHeaderLen : frameHeaderLen+h.length]
+		rest = rest[frameHeaderLen+h.length:]
+		if !whole {
+			admitted += c.sendData(s, p, h.has(http2.FlagDataEndStream))
+			continue
+		}
+		putFrameHeader(r.raw[len(r.raw)-len(rest)-h.length-frameHeaderLen:], h.length, http2.FrameData, h.flags&http2.FlagDataEndStream, s.id)
+		if c.side == upstreamSide {
+			s.call.keepForReplay(p)
+		}
+	}
+	if !whole {
+		return admitted
+	}
+	c.out.append(r.raw)
+	if r.end {
+		c.ended(s)
+	}
+	return r.size
+}
+
 // sendTrailers sends trailers and END_STREAM, once what waits has gone. fields is copied if it must be kept.
 func (c *conn) sendTrailers(s *stream, fields []Field) {
 	if c.side == localSide {
