@@ -153,7 +153,8 @@ func (b *crashBundle) wait(n int) {
 
 func (b *crashBundle) until(what string, done func() bool) {
 	b.Helper()
-	timeout := time.AfterFunc(5*time.Minute, func() {
+	const patience = time.Minute // without any progress
+	timeout := time.AfterFunc(patience, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.Errorf("waited in vain: %s; %d received, %d accepted", what, len(b.received), len(b.accepted))
@@ -164,6 +165,7 @@ func (b *crashBundle) until(what string, done func() bool) {
 	defer b.mu.Unlock()
 	for !done() && !b.Failed() {
 		b.changed.Wait()
+		timeout.Reset(patience)
 	}
 	if b.Failed() {
 		b.FailNow()

@@ -180,7 +180,8 @@ func (b *bundle) use(gateways ...*gateway) {
 // until waits for what received or called calls change.
 func (b *bundle) until(what string, done func() bool) {
 	b.Helper()
-	timeout := time.AfterFunc(5*time.Minute, func() {
+	const patience = time.Minute // without any progress
+	timeout := time.AfterFunc(patience, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.Errorf("waited in vain: %s; %d calls accepted of %d granted, %d deliveries received", what, len(b.accepted), b.granted, len(b.ids))
@@ -191,6 +192,7 @@ func (b *bundle) until(what string, done func() bool) {
 	defer b.mu.Unlock()
 	for !done() && !b.Failed() {
 		b.changed.Wait()
+		timeout.Reset(patience)
 	}
 	if b.Failed() {
 		b.FailNow()
