@@ -22,6 +22,7 @@ import (
 type bench struct {
 	dir      string // temporary
 	gateway  string // the gateway's binary
+	version  string // where it is from
 	upstream *process
 	port     int // of the upstream, of everything it speaks
 	threads  int // of the upstream and of the load

@@ -25,6 +25,10 @@ func (b *bench) buildGateway(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the module (run this in the tree, or name a binary with -gateway): %w", err)
 	}
+	b.version = "of the tree"
+	if commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output(); err == nil {
+		b.version = string(bytes.TrimSpace(commit))
+	}
 	b.gateway = filepath.Join(b.dir, "execgate-built")
 	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-o", b.gateway, "./cmd/execgate") //nolint:gosec // G204: our own command.
 	build.Dir = string(bytes.TrimSpace(root))

@@ -133,6 +133,8 @@ func (o options) run(ctx context.Context, log io.Writer) (_ *report, err error) 
 		}
 	} else if b.gateway, err = filepath.Abs(b.gateway); err != nil {
 		return nil, err
+	} else {
+		b.version = filepath.Base(b.gateway)
 	}
 	if err := b.startUpstream(ctx, self); err != nil {
 		return nil, err

@@ -255,18 +255,18 @@ func machine() string {
 
 // versions asks the peers and the gateway what they are.
 func (b *bench) versions(ctx context.Context, players []contender) map[string]string {
-	versions := map[string]string{}
+	versions := map[string]string{"execgate": b.version}
 	for _, c := range players {
-		var command string
-		args := []string{"-v"}
-		switch {
-		case c.command != "":
-			command, _ = find(c.command)
-			if c.command == "nghttpx" {
-				args = []string{"--version"}
-			}
-		default:
+		if c.command == "" {
 			continue
+		}
+		command, err := find(c.command)
+		if err != nil {
+			continue
+		}
+		args := []string{"-v"}
+		if c.command == "nghttpx" {
+			args = []string{"--version"}
 		}
 		out, _ := exec.CommandContext(ctx, command, args...).CombinedOutput() //nolint:gosec // G204: our own commands.
 		for _, word := range strings.FieldsFunc(string(out), func(r rune) bool { return strings.ContainsRune(" \n/-", r) }) {
