@@ -133,6 +133,9 @@ func (x *exchange) watch(p []byte) {
 	}
 }
 
+// smallBody is the length up to which a body is waited for before anything of it is sent: it comes with its head.
+const smallBody = 32 << 10
+
 // deliverLength delivers a body with a length.
 func (x *exchange) deliverLength() error {
 	in, left := &x.u.in, x.answer.length
@@ -143,7 +146,7 @@ func (x *exchange) deliverLength() error {
 		x.out = append(x.out, piece...)
 		in.r += len(piece)
 		left -= int64(len(piece))
-		if left == 0 || left > inputSize {
+		if left == 0 || left > smallBody {
 			break
 		}
 		if err := x.more(streamSize); err != nil { // A short body comes with its head.

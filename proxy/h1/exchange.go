@@ -136,6 +136,7 @@ func (x *exchange) giveBack() {
 		return
 	}
 	u.used = true
+	u.in.large = a.length > inputSize/2 || u.in.w > inputSize
 	c.e.pool.put(u)
 }
 

@@ -4,8 +4,9 @@ import "sync"
 
 // input holds what was read and not yet used up.
 type input struct {
-	buf  *[]byte // nil while there is nothing in it
-	r, w int
+	buf   *[]byte // nil while there is nothing in it
+	r, w  int
+	large bool // much is expected
 }
 
 const (
@@ -34,8 +35,12 @@ func (b *input) bytes() []byte {
 
 // room returns where the next read may go, without moving what is there; it is empty if the buffer is full.
 func (b *input) room() []byte {
-	if b.buf == nil {
-		b.buf = inputs.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
+	switch {
+	case b.buf != nil:
+	case b.large:
+		b.buf = streams.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
+	default:
+		b.buf = inputs.Get().(*[]byte) //nolint:forcetypeassert // As above.
 	}
 	if b.r == b.w {
 		b.r, b.w = 0, 0
@@ -91,7 +96,7 @@ func (b *input) detach() *[]byte {
 // free gives the memory back, with what is in it.
 func (b *input) free() {
 	release(b.buf)
-	*b = input{}
+	*b = input{large: b.large}
 }
 
 // release gives a buffer back.
