@@ -27,8 +27,6 @@ type MessageType struct {
 	// inspect says that a decoded message must be walked once, because its type
 	// can hold an Any or a message whose type is missing.
 	inspect bool
-	// lossy says that two different messages of the type can have the same JSON.
-	lossy bool
 }
 
 // Name returns the full name of the type: "pkg.Message".
@@ -127,7 +125,7 @@ func (m *Message) Replace(json []byte) error {
 	if transcode.Equal(m.after, next) {
 		return nil
 	}
-	if m.typ.lossy && m.saysTheSame(next) {
+	if m.after.Lossy() && m.saysTheSame(next) {
 		return nil
 	}
 	if m.fits != nil {

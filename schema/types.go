@@ -25,10 +25,9 @@ func newTypes(files *protoregistry.Files) *types {
 		t.add(fd.Messages())
 		return true
 	})
-	inspect, lossy := reachable{}, reachable{}
+	inspect := reachable{}
 	for _, m := range t.messages {
 		m.inspect = inspect.from(m.desc, needsInspection)
-		m.lossy = m.inspect || lossy.from(m.desc, holdsNull)
 	}
 	return t
 }
@@ -45,17 +44,6 @@ func (t *types) add(messages protoreflect.MessageDescriptors) {
 // message whose type is missing.
 func needsInspection(md protoreflect.MessageDescriptor) bool {
 	return transcode.IsMissing(md) || md.FullName() == anyName || md.ExtensionRanges().Len() > 0
-}
-
-// holdsNull reports whether md has a field of google.protobuf.NullValue, all of
-// whose numbers JSON writes as null.
-func holdsNull(md protoreflect.MessageDescriptor) bool {
-	for i := range md.Fields().Len() {
-		if e := md.Fields().Get(i).Enum(); e != nil && e.FullName() == "google.protobuf.NullValue" {
-			return true
-		}
-	}
-	return false
 }
 
 // reachable remembers for message types whether they, or a type that they can

@@ -344,6 +344,7 @@ func (r *jsonReader) list(i uint32, f *Field, limit int) error {
 		if numbers {
 			var v uint64
 			if v, set, err = r.bits(f); err == nil && set {
+				r.t.lossy = r.t.lossy || f.isNull && v != 0
 				r.t.entries[i].c++
 				r.t.addNumber(i, f.kind, v)
 			}
@@ -518,6 +519,9 @@ func (r *jsonReader) scalarValue(i uint32, f *Field) (bool, error) {
 		return true, nil
 	}
 	v, set, err := r.bits(f)
+	if f.isNull && v != 0 {
+		r.t.lossy = true
+	}
 	r.t.entries[i].setBits(v)
 	return set, err
 }

@@ -229,6 +229,7 @@ func (n Node) Clear(fd protoreflect.FieldDescriptor) {
 func (n Node) Set(fd protoreflect.FieldDescriptor, v protoreflect.Value) {
 	at, f := n.field(fd)
 	e := n.t.scalar(f.kind, v)
+	n.t.lossy = n.t.lossy || f.isNull
 	e.next, e.meta = n.t.entries[at].next, e.meta|uint32(f.slot)
 	if f.implicit && (isText(f.kind) && e.b == 0 || !isText(f.kind) && e.bits() == 0) {
 		e.meta |= flagCleared
@@ -260,6 +261,7 @@ func (n Node) Mutable(fd protoreflect.FieldDescriptor) Node {
 // Append adds a value to a list that is not of messages.
 func (n Node) Append(fd protoreflect.FieldDescriptor, v protoreflect.Value) {
 	at, f := n.elements(fd)
+	n.t.lossy = n.t.lossy || f.isNull
 	if !isText(f.kind) {
 		n.t.addNumber(at, f.kind, bitsOf(f.kind, v))
 		return
@@ -290,6 +292,7 @@ func (n Node) elements(fd protoreflect.FieldDescriptor) (uint32, *Field) {
 // Put sets a value of a map that is not of messages.
 func (n Node) Put(fd protoreflect.FieldDescriptor, key protoreflect.MapKey, v protoreflect.Value) {
 	f := n.typ.field(fd)
+	n.t.lossy = n.t.lossy || f.val.isNull
 	n.put(fd, key, n.t.add(n.t.scalar(f.val.kind, v)))
 }
 

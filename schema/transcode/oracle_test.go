@@ -41,6 +41,7 @@ func (p pair) wire(t *testing.T, name string, b []byte) (*transcode.Tree, protor
 		return nil, nil
 	}
 	p.same(t, name, got, want)
+	p.echo(t, name, got)
 	return got, want
 }
 
@@ -93,6 +94,23 @@ func (p pair) json(t *testing.T, name string, b []byte) (*transcode.Tree, protor
 		tree, m = got, want
 	}
 	return tree, m
+}
+
+// echo asks that the JSON of a message says the message.
+func (p pair) echo(t *testing.T, name string, tree *transcode.Tree) {
+	t.Helper()
+	b, err := tree.AppendJSON(nil, transcode.Style{})
+	if err != nil {
+		return
+	}
+	again, err := p.types.Message(protoreflect.FullName(name)).ReadJSON(b, transcode.JSONOptions{Depth: testDepth + 16, Inspect: true})
+	if err != nil {
+		t.Fatalf("%s: own JSON is refused: %v\n%s", name, err, b)
+	}
+	transcode.KeepUnknown(tree, again)
+	if !transcode.Equal(tree, again) && !tree.Lossy() {
+		t.Fatalf("%s: an echo is a change\n%s\n%x\n%x", name, b, tree.AppendWire(nil), again.AppendWire(nil))
+	}
 }
 
 // replace holds a replacement against the oracle.

@@ -23,6 +23,9 @@ type Tree struct {
 	// unknown and anys say that the tree holds fields that the schema does not
 	// know, and messages of google.protobuf.Any.
 	unknown, anys bool
+	// lossy says that it may hold a google.protobuf.NullValue with a number other
+	// than 0.
+	lossy bool
 	// read, while the tree is being read, is how much of src has been.
 	read *int
 }
@@ -79,6 +82,10 @@ func newTree(t *Type, src []byte, perEntry int) *Tree {
 
 // New returns an empty message.
 func (t *Type) New() *Tree { return newTree(t, nil, 1) }
+
+// Lossy reports whether another message may have the same JSON: all the numbers
+// of a google.protobuf.NullValue are null. Unknown fields do not count.
+func (t *Tree) Lossy() bool { return t.lossy }
 
 // Type returns the type of the message.
 func (t *Tree) Type() *Type { return t.typ }

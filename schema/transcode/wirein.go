@@ -172,6 +172,9 @@ func (r *wireReader) field(s *fieldsOf, number protowire.Number, wt protowire.Ty
 	if n < 0 {
 		return 0, errMalformed
 	}
+	if f.isNull && v != 0 {
+		r.t.lossy = true
+	}
 	if f.list {
 		r.single(s, f, v)
 		return n, nil
@@ -327,6 +330,9 @@ func (r *wireReader) value(f *Field, at, to int) (entry, int, error) {
 	if n < 0 {
 		return entry{}, 0, errMalformed
 	}
+	if f.isNull && v != 0 {
+		r.t.lossy = true
+	}
 	e := entry{}
 	e.setBits(v)
 	return e, n, nil
@@ -340,9 +346,12 @@ func (r *wireReader) chunk(s *fieldsOf, f *Field, at, to int) (int, error) {
 	}
 	count := uint32(0)
 	for b := r.b[off : off+n]; len(b) > 0; count++ {
-		_, size := readNumber(f.kind, b)
+		v, size := readNumber(f.kind, b)
 		if size < 0 {
 			return 0, errMalformed
+		}
+		if f.isNull && v != 0 {
+			r.t.lossy = true
 		}
 		b = b[size:]
 	}
