@@ -146,7 +146,7 @@ func (k *call) sendBody(r *http.Request) error {
 	for {
 		n, err := r.Body.Read(buf[:])
 		if n > 0 && k.send(buf[:n], false, &w) != nil {
-			return nil //nolint:nilerr // The call has ended; nobody wants to know.
+			return nil // The call has ended; nobody wants to know.
 		}
 		w.flush()
 		switch {
