@@ -7,11 +7,13 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/execgate/execgate/conditions"
 	"github.com/execgate/execgate/proxy"
 	"github.com/execgate/execgate/targetclient"
 )
@@ -119,4 +121,44 @@ func dialConn(t *testing.T, g *gateway) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// TestGRPCAnswersToOriginsThatAreNotAllowed: D-64 holds on what could be relayed, and on what was given back.
+func TestGRPCAnswersToOriginsThatAreNotAllowed(t *testing.T) {
+	t.Parallel()
+	up := startH2Server(t, func(c *h2Client, id uint32, fields map[string]string) {
+		c.respond(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "0",
+			"access-control-allow-origin", "*", "access-control-expose-headers", "x")
+	})
+	target := startTarget(t, "told", targetclient.KindWebhook, true, nil)
+	for _, ids := range [][]conditions.Execution{nil, {on(t, "request"+unaryMethod, "told")}} {
+		matches := withExecutions(t, targetsOf(target), ids...)
+		g := startGateway(t, up.url, func(o *proxy.Options) {
+			matches(o)
+			o.CORS.AllowedOrigins = []string{"https://app.example.com"}
+		})
+		c := newH2Client(t, dialTCP(t, g.addr, nil))
+		for origin, want := range map[string]string{"https://app.example.com": "*", "https://bad.example.com": ""} {
+			got := c.read(c.grpc(unaryMethod, emptyMessage, "origin", origin))
+			if len(got) != 1 || got[0].fields["grpc-status"] != "0" || got[0].fields["access-control-allow-origin"] != want {
+				t.Errorf("%d executions, %s: %+v", len(ids), origin, got)
+			}
+		}
+	}
+}
+
+// TestResetsAfterTheDeadline: a server that keeps the caller's deadline resets the stream when it has passed.
+func TestResetsAfterTheDeadline(t *testing.T) {
+	t.Parallel()
+	up := startH2Server(t, func(c *h2Client, id uint32, fields map[string]string) {
+		_ = c.framer.WriteRSTStream(id, http2.ErrCodeCancel)
+	})
+	g := startGateway(t, up.url, nil)
+	c := newH2Client(t, dialTCP(t, g.addr, nil))
+	for timeout, want := range map[string]string{"1n": "4", "1H": "1", "nonsense": "1"} {
+		got := c.read(c.grpc(unaryMethod, emptyMessage, "grpc-timeout", timeout))
+		if len(got) != 1 || got[0].fields["grpc-status"] != want {
+			t.Errorf("%s: %+v", timeout, got)
+		}
+	}
 }
