@@ -68,6 +68,7 @@ func webhook(b *testing.B) (url string) {
 // BenchmarkDispatchOverASocket is one call with one signed, synchronous webhook on a real
 // socket. The CPU time is that of both ends.
 func BenchmarkDispatchOverASocket(b *testing.B) {
+	url := webhook(b) // ends last: its connections are the client's to close
 	client, err := targetclient.New(targetclient.Options{DenyList: []string{"10.0.0.0/8"}})
 	if err != nil {
 		b.Fatal(err)
@@ -75,7 +76,7 @@ func BenchmarkDispatchOverASocket(b *testing.B) {
 	b.Cleanup(client.Close)
 	d := dispatcher.New(dispatcher.Options{Caller: client, ChainTimeout: 30 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	hook := target("hook", targetclient.KindWebhook, interrupts)
-	hook.URL, hook.SigningKeys = webhook(b), []string{"0aB3dE6gH9jK2mN5pQ8sT1vW4yZ7aB0cD3eF"}
+	hook.URL, hook.SigningKeys = url, []string{"0aB3dE6gH9jK2mN5pQ8sT1vW4yZ7aB0cD3eF"}
 	inv := &dispatcher.Invocation{
 		Plan:       &dispatcher.Plan{Execution: "request", Phase: conditions.Request, Targets: []*targetclient.Target{hook}, Interrupts: true},
 		FullMethod: "/zitadel.user.v2.UserService/AddHumanUser", InstanceID: "default",
