@@ -29,7 +29,7 @@ func (c upstreamCredentials) ClientHandshake(ctx context.Context, _ string, conn
 // Info names no server: gRPC would want the authority to be the same.
 func (c upstreamCredentials) Info() credentials.ProtocolInfo {
 	info := c.TransportCredentials.Info()
-	info.ServerName = ""
+	info.ServerName = "" //nolint:staticcheck // deprecated, but still compared
 	return info
 }
 
