@@ -16,7 +16,7 @@ import (
 // TestMain is the upstream where the test has started it as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "upstream" {
-		os.Exit(run(nil, os.Args[1:], os.Stdout, os.Stderr)) //nolint:staticcheck // SA1012: the upstream asks for none.
+		serveUpstream(os.Args[2])
 	}
 	os.Exit(m.Run())
 }

@@ -19,10 +19,23 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "upstream" {
+		serveUpstream(os.Args[2]) // Before signals are caught: they end it.
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// serveUpstream is what this program does when it was started by itself.
+func serveUpstream(threads string) {
+	n, err := strconv.Atoi(threads)
+	if err == nil {
+		err = upstream(n)
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
 }
 
 // options are the flags.
@@ -40,11 +53,6 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 2 && args[0] == "upstream" {
-		n, _ := strconv.Atoi(args[1])
-		fmt.Fprintln(stderr, "bench:", upstream(n))
-		return 1
-	}
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
