@@ -70,8 +70,6 @@ func (t *Tree) inspectAny(m uint32, typ *Type, depth int) error {
 		if err := t.readWire(content, inner, b, e.meta&flagAux, int(e.a), int(e.a)+int(e.b), maxDepthAny); err != nil {
 			return err
 		}
-	} else if inner.compiled(); inner.set {
-		return errMessageSet
 	}
 	return t.inspect(content, inner, depth-anyWeight)
 }

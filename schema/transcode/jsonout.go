@@ -54,9 +54,6 @@ func (w *jsonWriter) message(b []byte, m uint32, typ *Type, url []byte) ([]byte,
 	if typ.compiled(); typ.form != formObject && typ.form != formEmpty {
 		return w.known(b, m, typ)
 	}
-	if typ.set {
-		return b, errMessageSet
-	}
 	b = append(b, '{')
 	var err error
 	if url != nil {

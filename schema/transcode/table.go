@@ -100,7 +100,6 @@ type Type struct {
 	ordered bool
 	form    form
 	missing bool // see IsMissing
-	set     bool // a proto1 MessageSet, which nobody reads
 	first   int32
 	second  int32 // slots of the fields numbered 1 and 2, of types with a form of their own
 	// spellable are the slots that an author who spells out defaults would write.
@@ -161,9 +160,6 @@ func (t *Type) compiled() *Type {
 func (t *Type) compile() {
 	t.missing = IsMissing(t.desc)
 	t.form = formOf(t.desc)
-	if set, ok := t.desc.(interface{ IsMessageSet() bool }); ok && set.IsMessageSet() {
-		t.set = true
-	}
 	fields := t.desc.Fields()
 	t.regular = fields.Len()
 	descs := make([]protoreflect.FieldDescriptor, 0, fields.Len())

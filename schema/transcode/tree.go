@@ -70,7 +70,6 @@ var (
 	errMalformed  = errors.New("malformed wire format")
 	errUTF8       = errors.New("invalid UTF-8")
 	errIncomplete = errors.New("holds a message whose type is not in the schema")
-	errMessageSet = errors.New("is a proto1 MessageSet")
 )
 
 // newTree returns an empty tree over src.

@@ -73,9 +73,7 @@ func (r *wireReader) message(m uint32, typ *Type, at, to, depth int, group proto
 	if depth--; depth < 0 {
 		return 0, errDepth
 	}
-	if typ.compiled(); typ.set {
-		return 0, errMessageSet
-	}
+	typ.compiled()
 	s := fieldsOf{m: m, typ: typ, last: -1, base: -1}
 	if tail := r.t.entries[m].b; tail != 0 {
 		s.last, s.oneofs = r.t.entries[tail].slot(), ^uint64(0)
@@ -238,10 +236,7 @@ func (r *wireReader) sub(s *fieldsOf, f *Field, at, to, depth int, inGroup bool)
 		return end - at, err
 	}
 	if n == 0 && depth > 0 {
-		if f.message.compiled(); f.message.set {
-			return 0, errMessageSet
-		}
-		if f.message.form == formAny {
+		if f.message.compiled().form == formAny {
 			r.t.anys = true
 		}
 		return off - at, nil
