@@ -95,7 +95,7 @@ func TestBytesBehindAnAnswerAreNoAnswer(t *testing.T) {
 						if err != nil || len(res.Body) != size {
 							t.Errorf("%.10q, %v", res.Body, err)
 						}
-						<-time.After(20 * time.Millisecond)
+						<-time.After(200 * time.Millisecond)
 					}
 					if conns.Load() != 3 {
 						t.Errorf("%d connections", conns.Load())
@@ -213,11 +213,11 @@ func TestAConnectionOutlivesTheTimeoutOfACall(t *testing.T) {
 	url, conns := origin(t, answering(ok200+"Content-Length: 2\r\n\r\n{}"))
 	c := newOwn(t)
 	for range 2 {
-		_, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: url, Timeout: 200 * time.Millisecond}, Body: []byte("{}")})
+		_, err := c.Do(t.Context(), Call{Target: &Target{ID: "a", URL: url, Timeout: time.Second}, Body: []byte("{}")})
 		if err != nil {
 			t.Error(err)
 		}
-		<-time.After(250 * time.Millisecond)
+		<-time.After(1100 * time.Millisecond)
 	}
 	if conns.Load() != 1 {
 		t.Errorf("%d connections", conns.Load())

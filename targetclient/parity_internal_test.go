@@ -289,7 +289,7 @@ func longRequest(c *net.TCPConn) {
 	}
 }
 
-// slowly writes a byte every 20 ms.
+// slowly writes a byte every 100 ms.
 func slowly(answer string) func(*net.TCPConn) {
 	return func(c *net.TCPConn) {
 		if !readRequest(c, 2) {
@@ -299,7 +299,7 @@ func slowly(answer string) func(*net.TCPConn) {
 			if _, err := io.WriteString(c, answer[i:i+1]); err != nil {
 				return
 			}
-			<-time.After(20 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 	}
 }
@@ -341,7 +341,7 @@ func checkOrigin(t *testing.T, tc originCase, allHTTP bool) {
 	url, conns := origin(t, tc.script)
 	target := &Target{ID: "a", URL: url, Timeout: 5 * time.Second}
 	if tc.reason == ReasonTimeout {
-		target.Timeout = 150 * time.Millisecond
+		target.Timeout = time.Second
 	}
 	payload := []byte(strings.Repeat("x", max(tc.payload, 2)))
 	calls := 1
@@ -365,7 +365,7 @@ func checkOrigin(t *testing.T, tc originCase, allHTTP bool) {
 			t.Errorf("took %v", res.Duration)
 		}
 		if tc.conns == 2 {
-			<-time.After(100 * time.Millisecond) // what comes late
+			<-time.After(300 * time.Millisecond) // what comes late
 		}
 	}
 	if n := conns.Load(); tc.conns != 0 && n != tc.conns {
