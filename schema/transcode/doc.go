@@ -18,5 +18,7 @@
 //     also stops behind the first value, as servers do that read from a stream.
 //   - A message of a type whose declaration is missing, or that carries the name of
 //     a well-known type without its shape, is an error and not a panic.
+//   - An entry of a map whose key comes again in another wire type keeps the key:
+//     protobuf panics. The payload of a NaN is kept on the wire.
 //   - Wire bytes over 1 GiB and JSON over 512 MiB are refused.
 package transcode
