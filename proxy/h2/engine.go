@@ -18,6 +18,9 @@ type Engine struct {
 	pool   *pool
 	calls  atomic.Int64 // streams that are relayed or handled
 
+	jobs        chan job // to goroutines that wait for one
+	idleWorkers atomic.Int32
+
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	started  bool
@@ -43,6 +46,7 @@ func New(o Options) (*Engine, error) {
 		epoch:  time.Now(),
 		conns:  make(map[*conn]struct{}),
 		quit:   make(chan struct{}),
+		jobs:   make(chan job),
 		idle:   make(chan struct{}),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())

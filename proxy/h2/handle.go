@@ -97,7 +97,43 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 	c.add(&hd.stream)
 	c.handlers++
 	c.unlock(&c.wakes)
-	go hd.serve(handler, r)
+	c.eng.work(job{hd, handler, r})
+}
+
+// job is a request for a handler.
+type job struct {
+	h       *handled
+	handler http.Handler
+	r       *http.Request
+}
+
+// maxIdleWorkers is how many goroutines wait for a request at most.
+const maxIdleWorkers = 64
+
+// work runs a handler on a goroutine of its own: one that has run others, if one is idle. Its stack is large enough by
+// now, and growing a stack costs more than anything else in starting a goroutine.
+func (e *Engine) work(j job) {
+	select {
+	case e.jobs <- j:
+		return
+	default:
+	}
+	go func() {
+		for {
+			j.h.serve(j.handler, j.r)
+			j = job{}
+			if e.idleWorkers.Add(1) > maxIdleWorkers {
+				e.idleWorkers.Add(-1)
+				return
+			}
+			select {
+			case j = <-e.jobs:
+				e.idleWorkers.Add(-1)
+			case <-e.quit:
+				return
+			}
+		}
+	}()
 }
 
 // reject resets a stream whose request is malformed. That it is counted is enough; the flood, if it is one, ends with
