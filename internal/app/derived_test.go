@@ -2,10 +2,8 @@ package app_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,28 +18,10 @@ import (
 // web sends a request to the proxy, as clients without gRPC do.
 func (g *gateway) web(method, path, body string, headers ...string) (int, map[string]any) {
 	g.t.Helper()
-	req, err := http.NewRequestWithContext(g.t.Context(), method, "http://"+g.Addresses().Proxy.String()+path, strings.NewReader(body))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	code, text := send(g.t, method, "http://"+g.Addresses().Proxy.String()+path, body, headers...)
 	object := map[string]any{}
-	_ = json.Unmarshal(text, &object)
-	return res.StatusCode, object
+	_ = json.Unmarshal([]byte(text), &object)
+	return code, object
 }
 
 func TestEventsAreDerivedWhateverTheProtocol(t *testing.T) {

@@ -31,27 +31,36 @@ func withHooks(c *config.Config) *config.Config {
 	return c
 }
 
-// post sends to the hooks listener, with headers as pairs.
-func (g *gateway) post(path, body string, headers ...string) (status int, answer string) {
-	g.t.Helper()
-	req, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, "http://"+g.Addresses().Hooks.String()+path, strings.NewReader(body))
+// send makes a request, of JSON if it has a body and no header says otherwise,
+// with headers as pairs.
+func send(t *testing.T, method, url, body string, headers ...string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", "application/json")
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return res.StatusCode, string(text)
+}
+
+// post sends to the hooks listener.
+func (g *gateway) post(path, body string, headers ...string) (status int, answer string) {
+	g.t.Helper()
+	return send(g.t, http.MethodPost, "http://"+g.Addresses().Hooks.String()+path, body, headers...)
 }
 
 func signed(key, body string) []string {
