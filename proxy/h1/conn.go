@@ -97,18 +97,22 @@ func (c *conn) next() bool {
 		return c.refuse(err)
 	}
 	x := exchanges.Get().(*exchange) //nolint:forcetypeassert // The pool makes nothing else.
-	defer x.release()
 	x.c, x.head.conn = c, c
 	if err := x.head.parse(c.in.bytes()[:end]); err != nil {
+		x.release()
 		return c.refuse(err)
 	}
 	if !x.head.odd && c.e.pool.speaks() {
 		if x.told = c.e.o.Director.Decide(&x.head); x.told != nil {
 			c.in.r += end
-			return x.relay()
+			keep := x.relay()
+			x.release() // Not if it panicked: its side may still be at work.
+			return keep
 		}
 	}
-	return c.lend(&x.head, end)
+	length := x.head.length
+	x.release()
+	return c.lend(end, length)
 }
 
 // readHead reads until the head of a request is whole, and returns its length.

@@ -152,6 +152,9 @@ func (e *Engine) Close() {
 // watchAfter is how long an exchange goes on before somebody looks whether the client is still there.
 const watchAfter = 30 * time.Millisecond
 
+// manyConns is from how many connections on they are looked after less often, so that it costs the same.
+const manyConns = 2000
+
 // look keeps the time, and looks after all connections every so often: a deadline on each socket would cost a timer per
 // read.
 func (e *Engine) look() {
@@ -160,7 +163,7 @@ func (e *Engine) look() {
 	ticker := time.NewTicker(max(tick, 2*time.Millisecond))
 	defer ticker.Stop()
 	var watch []*conn
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-e.quit:
 			return
@@ -169,6 +172,10 @@ func (e *Engine) look() {
 		now := int64(time.Since(e.epoch)) + 1
 		e.now.Store(now)
 		e.mu.Lock()
+		if n%(1+len(e.conns)/manyConns) != 0 {
+			e.mu.Unlock()
+			continue
+		}
 		for c := range e.conns {
 			if c.look(now) {
 				watch = append(watch, c)

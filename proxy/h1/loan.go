@@ -45,8 +45,9 @@ type tlsLoan struct{ *loan }
 // ConnectionState is that of the client's connection.
 func (l tlsLoan) ConnectionState() tls.ConnectionState { return *l.c.tlsState }
 
-// lend has net/http serve the request at the front of c.in. It reports whether another may follow.
-func (c *conn) lend(h *Head, end int) bool {
+// lend has net/http serve the request at the front of c.in, with a head of head bytes and a body as Head.length says. It
+// reports whether another may follow.
+func (c *conn) lend(head int, length int64) bool {
 	if c.loan != nil && c.loan.isOver() {
 		c.loan = nil
 	}
@@ -58,10 +59,7 @@ func (c *conn) lend(h *Head, end int) bool {
 	l := c.loan
 	l.mu.Lock()
 	l.state, l.expired = loanLent, false
-	l.left, l.chunked, l.chunks = int64(end), h.length < 0, chunks{}
-	if h.length > 0 {
-		l.left += h.length
-	}
+	l.left, l.chunked, l.chunks = int64(head)+max(length, 0), length < 0, chunks{}
 	l.mu.Unlock()
 	l.changed.Broadcast()
 	if fresh {
