@@ -476,3 +476,33 @@ func TestSlowRequestsOfHTTP1(t *testing.T) {
 	}
 	c.ended()
 }
+
+// TestDrainWaitsForAMatchedRequest that a target is being asked about, on a connection that had others before.
+func TestDrainWaitsForAMatchedRequest(t *testing.T) {
+	t.Parallel()
+	began, proceed := make(chan struct{}), make(chan struct{})
+	upstream, _ := startListener(t, nil)
+	target := startTarget(t, "target", targetclient.KindWebhook, true, func(envelope) (int, string) {
+		began <- struct{}{}
+		<-proceed
+		return 200, ""
+	})
+	matched := withExecutions(t, targetsOf(target), on(t, "request"+deleteUser, "target"))
+	g := startGateway(t, upstream, func(o *proxy.Options) { matched(o); o.Schema = demoSchema })
+	c := dialHTTP1(t, g)
+	c.send(fmt.Sprintf(getRequest, "/ui"))
+	c.answer("GET")
+	c.send("DELETE /v2/users/5 HTTP/1.1\r\nHost: h\r\n\r\n")
+	<-began
+	drained := make(chan int, 1)
+	go func() { drained <- g.server.Drain(testContext(t)) }()
+	waitRefused(t, g.addr)
+	close(proceed)
+	if status, body, _ := c.answer("DELETE"); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+	c.ended()
+	if cut := <-drained; cut != 0 {
+		t.Errorf("%d were cut", cut)
+	}
+}
