@@ -56,6 +56,7 @@ func upstream(t testing.TB) (addr string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = api.Stop(t.Context()) })
+	t.Logf("the upstream is %s", addr)
 	return addr
 }
 
@@ -139,6 +140,7 @@ func (g *gateway) start() *gateway {
 	case <-time.After(time.Minute):
 		g.t.Fatalf("gateway %s does not serve", g.name)
 	}
+	g.t.Logf("gateway %s serves on %s", g.name, g.proxy)
 	until(g.t, "the schema is learned", func() bool { return g.metric("execgate_schema_loaded") == 1 })
 	g.conn, err = grpc.NewClient("passthrough:///"+g.proxy, plaintext,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1, MaxDelay: 50 * time.Millisecond}}))

@@ -46,6 +46,7 @@ type bundle struct {
 	taken    int // of these: made, or being made
 	accepted map[string]time.Time
 	refused  int
+	why      map[string]int // by error of a refused call
 	closed   bool
 }
 
@@ -53,7 +54,7 @@ type bundle struct {
 // be granted.
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{TB: t, ids: map[string]int{}, texts: map[string]string{}, told: map[string]int{}, accepted: map[string]time.Time{}}
+	b := &bundle{TB: t, ids: map[string]int{}, texts: map[string]string{}, told: map[string]int{}, why: map[string]int{}, accepted: map[string]time.Time{}}
 	b.changed = sync.NewCond(&b.mu)
 	receiver := httptest.NewServer(http.HandlerFunc(b.receive))
 	t.Cleanup(receiver.Close)
@@ -149,6 +150,7 @@ func (b *bundle) callAgainAndAgain(caller int) {
 		} else {
 			b.taken--
 			b.refused++
+			b.why[err.Error()]++
 		}
 		b.changed.Broadcast()
 		b.mu.Unlock()
@@ -263,6 +265,9 @@ func (b *bundle) count(began time.Time, inFlight int) {
 		"%d calls lost, %d duplicates (at most %d were in flight); %v",
 		len(b.accepted), b.refused, targets*len(b.accepted), len(b.ids), len(b.ids)-targets*b.whole,
 		lost, twice, inFlight, time.Since(began).Round(10*time.Millisecond))
+	for why, n := range b.why {
+		b.Logf("%d calls failed with %s", n, why)
+	}
 	if twice > inFlight {
 		b.Errorf("%d duplicates, but at most %d were in flight", twice, inFlight)
 	}
