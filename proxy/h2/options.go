@@ -90,8 +90,8 @@ type UpstreamOptions struct {
 	PingAfter time.Duration
 	// PingTimeout is how long the answer may take before the connection is given up. Zero: 15 s.
 	PingTimeout time.Duration
-	// MinBackoff and MaxBackoff bound how long connecting is not tried again after it failed; calls fail at once then.
-	// Zero: 50 ms and 2 s.
+	// MinBackoff and MaxBackoff bound how long no connection beside those that there are is tried after connecting failed.
+	// Where there is none, each call tries, one at a time for all that wait. Zero: 50 ms and 2 s.
 	MinBackoff, MaxBackoff time.Duration
 	// IdleTimeout is how long a connection without a stream is kept. Zero: 5 min.
 	IdleTimeout time.Duration

@@ -118,13 +118,12 @@ func (p *pool) enqueue(k *call, w *waker) {
 		return
 	}
 	t.conn.Store(p.limbo)
-	hopeless := p.closed || len(*p.list.Load()) == 0 && p.dialing == 0 && p.eng.clock() < p.retryAt
-	full := p.waiting.n >= p.eng.o.Upstream.MaxQueued
-	if hopeless || full {
+	full := !p.closed && p.waiting.n >= p.eng.o.Upstream.MaxQueued
+	if p.closed || full {
 		p.forgetWaiting(t)
 		p.limbo.unlock(w)
 		f := failure{text: textUnavailable, reset: http2.ErrCodeInternal}
-		if full && !hopeless {
+		if full {
 			f.text, f.status = textBusy, 503
 			p.eng.o.Observer.Limited(ReasonQueueFull)
 		}
@@ -157,12 +156,18 @@ func (p *pool) place(w *waker) {
 	}
 	p.waits.Store(int32(p.waiting.n))
 	if n := p.waiting.n; n > p.dialing*dialFor && !p.closed &&
-		len(list)+p.dialing < p.eng.o.Upstream.MaxConns && (p.eng.clock() >= p.retryAt) {
+		len(list)+p.dialing < p.eng.o.Upstream.MaxConns && p.mayDial(len(list)) {
 		p.startDial()
 	}
 	p.limbo.unlock(w)
 	w.settling = settling
 	w.settle(p.eng)
+}
+
+// mayDial reports whether a connection may be tried for calls that wait. Where there is none at all, it is tried at once,
+// one at a time for all of them: a call that comes after the upstream came back must not fail because an earlier one did.
+func (p *pool) mayDial(conns int) bool {
+	return conns+p.dialing == 0 || p.eng.clock() >= p.retryAt
 }
 
 // placeOn puts a call on one of the connections; on the one that refused it before only if there is no other.
