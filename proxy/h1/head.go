@@ -181,10 +181,14 @@ func (h *Head) parseLine(line []byte) error {
 	case "HTTP/1.0":
 		h.odd = true
 	default:
-		if bytes.HasPrefix(line[space+1:], []byte("HTTP/")) && len(line) == space+1+len("HTTP/1.1") {
+		version := line[space+1:]
+		if !bytes.HasPrefix(version, []byte("HTTP/")) || len(version) != len("HTTP/1.1") {
+			return errRequestLine
+		}
+		if !bytes.HasPrefix(version, []byte("HTTP/1.")) || version[7] < '0' || version[7] > '9' {
 			return errVersion
 		}
-		return errRequestLine
+		h.minor, h.odd = 1, true // RFC 9110 2.5: a higher minor version is served as 1.1.
 	}
 	if h.target[0] != '/' || len(h.target) > 1 && h.target[1] == '/' {
 		h.odd = true

@@ -107,11 +107,12 @@ func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []b
 // sniffLength is how much is read at most before the protocol is known.
 const sniffLength = 256
 
-// http1Possible reports whether b can be the beginning of an HTTP/1 request. A first line that is whole, and is no
-// request line, is nothing that anybody here could answer in words the client would know.
+// http1Possible reports whether b can be the beginning of what somebody meant for an HTTP/1 request, well-formed or not.
+// A first line that is whole and names neither a version nor a path is nothing that anybody here could answer in words
+// the client would know.
 func http1Possible(b []byte) bool {
 	line, _, whole := bytes.Cut(bytes.TrimLeft(b, "\r\n"), []byte("\n"))
-	return !whole || bytes.Contains(line, []byte(" HTTP/"))
+	return !whole || bytes.Contains(line, []byte(" HTTP/")) || bytes.Contains(line, []byte(" /"))
 }
 
 // replayConn gives out first what was read before.
