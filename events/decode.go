@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -76,7 +77,39 @@ func Decode(header http.Header, body []byte, instance string) ([]Event, error) {
 }
 
 func message(header http.Header, body []byte) *cehttp.Message {
-	return cehttp.NewMessage(header, io.NopCloser(bytes.NewReader(body)))
+	return cehttp.NewMessage(plainAttributes(header), io.NopCloser(bytes.NewReader(body)))
+}
+
+// plainAttributes undoes what attributes go through to be header values: quotes and percent-encoding (CloudEvents HTTP
+// binding 3.1.3.2). The SDK leaves both as they are. What is not encoded right is kept.
+func plainAttributes(header http.Header) http.Header {
+	plain := header.Clone()
+	for name, values := range header {
+		if !strings.HasPrefix(name, "Ce-") || len(values) != 1 {
+			continue
+		}
+		value := unquote(values[0])
+		if decoded, err := url.PathUnescape(value); err == nil && utf8.ValidString(decoded) {
+			value = decoded
+		}
+		plain.Set(name, value)
+	}
+	return plain
+}
+
+// unquote returns what a quoted string (RFC 9110 5.6.4) says, and anything else as it is.
+func unquote(s string) string {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return s
+	}
+	var b strings.Builder
+	for s = s[1 : len(s)-1]; s != ""; s = s[1:] {
+		if s[0] == '\\' && len(s) > 1 {
+			s = s[1:]
+		}
+		b.WriteByte(s[0])
+	}
+	return b.String()
 }
 
 func decodeBatch(header http.Header, body []byte, instance string) ([]Event, error) {
@@ -126,14 +159,15 @@ func payload(ce *cloudevents.Event) (json.RawMessage, error) {
 	if len(data) == 0 {
 		return nil, nil
 	}
-	if isJSON(ce.DataMediaType()) {
+	unsaid := ce.DataBase64 && ce.DataContentType() == "" // It may be JSON.
+	if isJSON(ce.DataMediaType()) && (!unsaid || json.Valid(data)) {
 		if !json.Valid(data) {
 			return nil, &FormatError{"the data of the CloudEvent is not JSON", nil}
 		}
 		return data, nil
 	}
 	text := string(data)
-	if !utf8.Valid(data) {
+	if unsaid || !utf8.Valid(data) {
 		text = base64.StdEncoding.EncodeToString(data)
 	}
 	return json.Marshal(text)
