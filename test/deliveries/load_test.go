@@ -42,19 +42,22 @@ type bundle struct {
 
 	// What was called.
 	gateways []*gateway
-	granted  int // calls that may be accepted by now
-	taken    int // of these: made, or being made
-	accepted map[string]time.Time
+	granted  int             // calls that may be accepted by now
+	taken    int             // of these: made, or being made
+	accepted map[string]span // by text
 	refused  int
 	why      map[string]int // by error of a refused call
 	closed   bool
 }
 
+// span is when a call began and was seen to succeed.
+type span struct{ from, to time.Time }
+
 // setup starts a receiver, and callers that wait for gateways and for calls to
 // be granted.
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{TB: t, ids: map[string]int{}, texts: map[string]string{}, told: map[string]int{}, why: map[string]int{}, accepted: map[string]time.Time{}}
+	b := &bundle{TB: t, ids: map[string]int{}, texts: map[string]string{}, told: map[string]int{}, why: map[string]int{}, accepted: map[string]span{}}
 	b.changed = sync.NewCond(&b.mu)
 	receiver := httptest.NewServer(http.HandlerFunc(b.receive))
 	t.Cleanup(receiver.Close)
@@ -140,10 +143,11 @@ func (b *bundle) callAgainAndAgain(caller int) {
 		conn := g.conn
 		b.mu.Unlock()
 		text := fmt.Sprintf("caller %d, call %d", caller, n)
+		began := time.Now()
 		_, err := demopb.NewStreamServiceClient(conn).Echo(b.Context(), &demopb.EchoRequest{Text: text})
 		b.mu.Lock()
 		if err == nil {
-			b.accepted[text] = time.Now()
+			b.accepted[text] = span{began, time.Now()}
 			if b.told[text] == targets {
 				b.whole++
 			}
