@@ -83,6 +83,7 @@ func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []b
 	if e.o.TLS != nil {
 		t := tls.Server(nc, e.o.TLS)
 		if err := t.HandshakeContext(ctx); err != nil {
+			tellPlaintext(err)
 			return false, nil, nil, err
 		}
 		return t.ConnectionState().NegotiatedProtocol == http2.NextProtoTLS, nil, t, nil
@@ -102,6 +103,18 @@ func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []b
 		}
 	}
 	return true, read, nc, nil
+}
+
+// tellPlaintext answers a client that speaks HTTP where TLS is spoken, as net/http does.
+func tellPlaintext(err error) {
+	record, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || record.Conn == nil {
+		return
+	}
+	switch string(record.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		_, _ = io.WriteString(record.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
 }
 
 // sniffLength is how much is read at most before the protocol is known.
