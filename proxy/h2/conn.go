@@ -142,6 +142,7 @@ func newConn(e *Engine, nc net.Conn, s side) *conn {
 	limit := e.o.MaxHeaderBytes
 	if s == upstreamSide {
 		limit = e.o.Upstream.MaxHeaderBytes
+		c.in.limit = bulkInput
 		c.nextID = 1
 		c.maxStreams = 100 // Until the upstream says otherwise.
 	}

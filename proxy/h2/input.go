@@ -6,26 +6,49 @@ import "sync"
 type inputBuffer struct {
 	buf    *[]byte // nil while there is nothing in it
 	r, w   int
-	large  bool // the next buffer is a large one
-	sparse int  // reads in a row that a small buffer would have held
+	size   inputSize // of the next buffer
+	limit  inputSize // the largest that it may have
+	sparse int       // reads in a row that a buffer of the next smaller size would have held
 }
 
+type inputSize uint8
+
 const (
-	smallInput = 4 << 10
-	largeInput = 64 << 10
-	// sparseReads is after how many small reads a large buffer is given back.
-	sparseReads = 64
+	smallInput inputSize = iota
+	largeInput
+	// bulkInput is for the upstream's few connections: the answers to many clients share one, and the more of it a read
+	// brings, the more goes to each client at once.
+	bulkInput
 )
 
-var smallInputs = sync.Pool{New: func() any {
-	b := make([]byte, smallInput)
-	return &b
-}}
+var inputSizes = [...]int{smallInput: 4 << 10, largeInput: 64 << 10, bulkInput: 256 << 10}
 
-var largeInputs = sync.Pool{New: func() any {
-	b := make([]byte, largeInput)
+// sparseReads is after how many small reads a larger buffer is given back.
+const sparseReads = 64
+
+var inputs = [len(inputSizes)]sync.Pool{
+	smallInput: {New: func() any { return newInput(smallInput) }},
+	largeInput: {New: func() any { return newInput(largeInput) }},
+	bulkInput:  {New: func() any { return newInput(bulkInput) }},
+}
+
+func newInput(size inputSize) *[]byte {
+	b := make([]byte, inputSizes[size])
 	return &b
-}}
+}
+
+func getInput(size inputSize) *[]byte {
+	return inputs[size].Get().(*[]byte) //nolint:forcetypeassert // The pools make nothing else.
+}
+
+func putInput(b *[]byte) {
+	for size := range inputs {
+		if len(*b) == inputSizes[size] {
+			inputs[size].Put(b)
+			return
+		}
+	}
+}
 
 // next returns the first whole frame, if there is one. An error means that the peer broke the rules.
 func (b *inputBuffer) next() (h frameHeader, payload []byte, ok bool, err error) {
@@ -59,17 +82,14 @@ func (b *inputBuffer) peek() (h frameHeader, ok bool) {
 func (b *inputBuffer) room() []byte {
 	if b.r == b.w {
 		b.r, b.w = 0, 0
-		if b.large && b.sparse >= sparseReads {
-			b.large = false
+		if b.size > smallInput && b.sparse >= sparseReads {
+			b.size--
+			b.sparse = 0
 			b.free()
 		}
 	}
 	if b.buf == nil {
-		pool := &smallInputs
-		if b.large {
-			pool = &largeInputs
-		}
-		b.buf = pool.Get().(*[]byte) //nolint:forcetypeassert // The pools make nothing else.
+		b.buf = getInput(b.size)
 	}
 	need := frameHeaderLen
 	if b.w-b.r >= frameHeaderLen {
@@ -90,9 +110,10 @@ func (b *inputBuffer) filled(n int) {
 	full := b.w+n == len(*b.buf)
 	b.w += n
 	switch {
-	case full && len(*b.buf) == smallInput:
+	case full && b.size < max(b.limit, largeInput):
 		b.enlarge()
-	case n <= smallInput/2:
+	case b.size == smallInput:
+	case n <= inputSizes[b.size-1]/2:
 		b.sparse++
 	default:
 		b.sparse = 0
@@ -100,25 +121,18 @@ func (b *inputBuffer) filled(n int) {
 }
 
 func (b *inputBuffer) enlarge() {
-	large := largeInputs.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
-	b.w = copy(*large, (*b.buf)[b.r:b.w])
+	b.size++
+	next := getInput(b.size)
+	b.w = copy(*next, (*b.buf)[b.r:b.w])
 	b.r = 0
-	b.put()
-	b.buf, b.large, b.sparse = large, true, 0
-}
-
-func (b *inputBuffer) put() {
-	if len(*b.buf) == smallInput {
-		smallInputs.Put(b.buf)
-	} else {
-		largeInputs.Put(b.buf)
-	}
+	putInput(b.buf)
+	b.buf, b.sparse = next, 0
 }
 
 // free gives the memory back, with what is in it.
 func (b *inputBuffer) free() {
 	if b.buf != nil {
-		b.put()
+		putInput(b.buf)
 		b.buf, b.r, b.w = nil, 0, 0
 	}
 }

@@ -223,8 +223,8 @@ func netConn(nc net.Conn) net.Conn {
 // linger reads on, for nothing, until the peer has seen that we ended, or time is up.
 func (c *conn) linger() {
 	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-	buf := smallInputs.Get().(*[]byte) //nolint:forcetypeassert // The pool makes nothing else.
-	defer smallInputs.Put(buf)
+	buf := getInput(smallInput)
+	defer putInput(buf)
 	for {
 		if _, err := c.nc.Read(*buf); err != nil {
 			return
