@@ -18,7 +18,7 @@ type socket struct {
 	n   int
 	err error
 
-	pieces [][]byte // scratch
+	pieces scratch
 
 	tryRead func(fd uintptr) bool
 	in      *inputBuffer
@@ -39,7 +39,7 @@ func newSocket(nc net.Conn) *socket {
 	d := &socket{raw: raw}
 	d.tryRead = func(fd uintptr) bool {
 		for {
-			d.got, d.readErr = syscall.Read(int(fd), d.in.room())
+			d.got, d.readErr = readNow(fd, d.in.room())
 			if d.readErr == syscall.EINTR { //nolint:errorlint // An errno, as it comes.
 				continue
 			}
@@ -53,9 +53,9 @@ func newSocket(nc net.Conn) *socket {
 	}
 	d.try = func(fd uintptr) bool {
 		if head := d.out.head; head.next == nil {
-			d.n, d.err = syscall.Write(int(fd), head.buf[head.r:head.w])
+			d.n, d.err = writeNow(fd, head.buf[head.r:head.w])
 		} else {
-			d.n, d.err = d.gather(int(fd))
+			d.n, d.err = d.gather(fd)
 		}
 		return true
 	}

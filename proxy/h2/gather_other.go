@@ -7,4 +7,6 @@ import "syscall"
 // canGather says that output in several pieces can be written at once.
 const canGather = false
 
-func (d *socket) gather(int) (int, error) { return 0, syscall.EAGAIN }
+type scratch = struct{}
+
+func (d *socket) gather(uintptr) (int, error) { return 0, syscall.EAGAIN }
