@@ -36,6 +36,7 @@ known configuration and applies the document when Redis is back.`,
 			if err != nil {
 				return err
 			}
+			defer tuneHeap(environ)()
 			return a.Run(cmd.Context())
 		}),
 	}
