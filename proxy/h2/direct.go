@@ -7,9 +7,11 @@ const busyStreams = 8
 // muchOutput is how much is worth writing by itself.
 const muchOutput = 32 << 10
 
-// hurried reports whether output should be written by who brings it. The lock is held.
-func (c *conn) hurried() bool {
-	return c.direct != nil && (c.side == clientSide || c.openStreams.Load() < busyStreams || c.out.size >= muchOutput)
+// hurried reports whether output should be written by who brings it, whose waker w is: on a busy connection to the
+// upstream by its own reader, which has used up its input, and not by the clients'. The lock is held.
+func (c *conn) hurried(w *waker) bool {
+	return c.direct != nil &&
+		(c.side == clientSide || w == &c.wakes || c.openStreams.Load() < busyStreams || c.out.size >= muchOutput)
 }
 
 // startWriting has the output written: here and now, if somebody waits for it, and by a writer otherwise, or as far as
@@ -22,7 +24,7 @@ func (c *conn) startWriting(w *waker) {
 		return
 	}
 	c.writing = true
-	if !c.hurried() || c.out.size == 0 || c.out.head.next != nil && !canGather {
+	if !c.hurried(w) || c.out.size == 0 || c.out.head.next != nil && !canGather {
 		c.mu.Unlock()
 		go c.write()
 		return
