@@ -159,6 +159,9 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 	if s == nil {
 		idle := c.idle(h.stream)
 		_, reset := c.wasClosed(h.stream)
+		if end && c.restCame(h.stream) {
+			c.writePing(false, lingerPing)
+		}
 		c.unlock(&c.wakes)
 		switch {
 		case idle:

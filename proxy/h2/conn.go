@@ -79,6 +79,7 @@ type conn struct {
 	final       bool           // client side: streams above lastID are ignored
 	closed      []closedStream // the streams that were closed last
 	closedAt    int
+	lingering   []lingering
 	closing     bool // the writer ends the connection when all is written
 	dead        bool // nothing can be written any more
 	writing     bool // somebody takes the output and writes it, until there is none

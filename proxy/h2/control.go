@@ -89,6 +89,7 @@ func (c *conn) onReset(h frameHeader, p []byte) error {
 	s := c.streams[h.stream]
 	if s == nil {
 		idle := h.stream == 0 || c.idle(h.stream)
+		c.restCame(h.stream)
 		c.unlock(&c.wakes)
 		if idle {
 			return protocolError("RST_STREAM on an idle stream")

@@ -223,7 +223,7 @@ func (h *handled) end(failed bool) {
 	case failed:
 		c.cancel(&h.stream, http2.ErrCodeInternal)
 	case h.localClosed: // An answer to HEAD that ended before the handler did.
-		c.cancel(&h.stream, http2.ErrCodeNo)
+		c.refuseRest(&h.stream)
 	}
 	h.closeBody()
 	stop(h.readTimeout)

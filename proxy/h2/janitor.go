@@ -6,10 +6,11 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// drainPing is what Shutdown's PING carries, keepalivePing what the others do.
+// drainPing is what Shutdown's PING carries, keepalivePing what asks whether a peer is there, lingerPing what wakes one.
 const (
 	drainPing     = 0x6578_6563_6472_6169
 	keepalivePing = 0x6578_6563_7069_6e67
+	lingerPing    = 0x6578_6563_6c69_6e67
 )
 
 // drainRoundTrip is how long Shutdown waits for a client to have seen the first GOAWAY.
@@ -67,6 +68,7 @@ func (c *conn) look(now int64, w *waker) {
 	}
 	leave := false
 	c.mu.Lock()
+	c.endLingering(now)
 	read := c.lastRead.Load()
 	if read > c.pingSent {
 		c.pingSent = 0

@@ -157,7 +157,7 @@ func (e *Engine) fail(k *call, f failure, w *waker) {
 	if s.localClosed || s.endQueued {
 		// The answer is whole already; only the request is not wanted any more.
 		if s.localClosed {
-			c.cancel(s, http2.ErrCodeNo)
+			c.refuseRest(s)
 		} else {
 			s.resetAfter = true
 		}

@@ -303,7 +303,7 @@ func (c *conn) ended(s *stream) {
 	case s.remoteClosed:
 		c.remove(s)
 	case s.resetAfter:
-		c.cancel(s, http2.ErrCodeNo)
+		c.refuseRest(s)
 	}
 }
 
