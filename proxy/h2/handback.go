@@ -3,6 +3,7 @@ package h2
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -83,6 +84,8 @@ func (w *responseWriter) Relay(r *http.Request) (Call, bool) {
 	if len(body) > 0 {
 		_ = k.send(body, true, &h.wakes)
 	}
+	// Other handlers whose targets have answered as well go first: what they send upstream goes out in the same write.
+	runtime.Gosched()
 	h.wakes.flush()
 
 	c.mu.Lock()
