@@ -66,7 +66,7 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 	hd.cancel = cancel
 
 	header, trailer, needsContinue := requestHeader(h)
-	r := &http.Request{
+	r := (&http.Request{ // The copy that WithContext makes is the only one on the heap.
 		Method:        h.method,
 		URL:           target,
 		Proto:         "HTTP/2.0",
@@ -78,7 +78,7 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 		RemoteAddr:    c.remoteAddr,
 		RequestURI:    uri,
 		Body:          http.NoBody,
-	}
+	}).WithContext(ctx)
 	if h.scheme == "https" {
 		r.TLS = c.tlsState
 	}
@@ -88,7 +88,6 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 		hd.body = requestBody{h: hd, needsContinue: needsContinue}
 		r.Body = &hd.body
 	}
-	r = r.WithContext(ctx)
 	hd.body.r = r
 	hd.w = responseWriter{h: hd, header: make(http.Header), isHead: h.method == http.MethodHead}
 
@@ -117,23 +116,26 @@ func (e *Engine) work(j job) {
 	case e.jobs <- j:
 		return
 	default:
+		go e.worker(j)
 	}
-	go func() {
-		for {
-			j.h.serve(j.handler, j.r)
-			j = job{}
-			if e.idleWorkers.Add(1) > maxIdleWorkers {
-				e.idleWorkers.Add(-1)
-				return
-			}
-			select {
-			case j = <-e.jobs:
-				e.idleWorkers.Add(-1)
-			case <-e.quit:
-				return
-			}
+}
+
+// worker runs a handler, then others as they come.
+func (e *Engine) worker(j job) {
+	for {
+		j.h.serve(j.handler, j.r)
+		j = job{}
+		if e.idleWorkers.Add(1) > maxIdleWorkers {
+			e.idleWorkers.Add(-1)
+			return
 		}
-	}()
+		select {
+		case j = <-e.jobs:
+			e.idleWorkers.Add(-1)
+		case <-e.quit:
+			return
+		}
+	}
 }
 
 // reject resets a stream whose request is malformed. That it is counted is enough; the flood, if it is one, ends with
@@ -278,6 +280,9 @@ func (h *handled) closeBody() {
 	h.cond.Broadcast()
 }
 
+// wakers are for those that have none of their own. One that was flushed is as good as new.
+var wakers = sync.Pool{New: func() any { return new(waker) }}
+
 // requestBody is the Body of a handled request.
 type requestBody struct {
 	h             *handled
@@ -288,17 +293,18 @@ type requestBody struct {
 // Read waits for what the client sends.
 func (b *requestBody) Read(p []byte) (int, error) {
 	h, c := b.h, b.h.c
-	var wakes waker
+	wakes := wakers.Get().(*waker) //nolint:forcetypeassert // The pool makes nothing else.
 	c.mu.Lock()
 	defer func() {
-		c.unlock(&wakes)
+		c.unlock(wakes)
 		wakes.flush()
+		wakers.Put(wakes)
 	}()
 	if b.needsContinue {
 		b.needsContinue = false
 		if !h.w.sentHeader.Load() && !h.gone.Load() {
 			c.sendStatus(&h.stream, http.StatusContinue, nil, false)
-			c.unlock(&wakes)
+			c.unlock(wakes)
 			wakes.flush()
 			c.mu.Lock()
 		}
