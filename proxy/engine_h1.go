@@ -212,11 +212,14 @@ func (x *relayed) Answered(status int, header func() http.Header) h1.Watcher {
 
 // Failed renders what went wrong as it is rendered everywhere.
 func (x *relayed) Failed(w http.ResponseWriter, err error) (complete bool) {
-	failure := canceledError(err)
-	if client, ok := errors.AsType[*h1.ClientError](err); !ok {
+	var failure *callError
+	switch client, ok := errors.AsType[*h1.ClientError](err); {
+	case !ok:
 		failure = upstreamError(x.op.ctx, err, nil)
-	} else if !client.Gone {
-		failure.httpStatus = http.StatusBadRequest
+	case client.Gone:
+		failure = canceledError(err)
+	default:
+		failure = malformedError(err)
 	}
 	x.op.w = w
 	defer func() {

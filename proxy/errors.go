@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -144,6 +145,20 @@ func canceledError(err error) *callError {
 	return &callError{code: codes.Canceled, message: "the caller cancelled the call", outcome: "cancelled", err: err}
 }
 
+// malformedError is for a request whose body is not framed as it should be.
+func malformedError(err error) *callError {
+	return &callError{
+		code: codes.InvalidArgument, message: "the body of the request is malformed", httpStatus: http.StatusBadRequest,
+		outcome: outcomeRefused, err: err,
+	}
+}
+
+// malformedBody reports whether reading a request's body failed by what came, and not because nothing came any more.
+// net/http has no names for the errors of chunked bodies.
+func malformedBody(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "chunk")
+}
+
 // noSnapshotError: there is no configuration at all, so nobody knows what may veto (D-63).
 func noSnapshotError() *callError {
 	return &callError{code: codes.Unavailable, message: "configuration of the gateway is not loaded", outcome: "no_snapshot"}
@@ -228,6 +243,9 @@ var errBodyConsumed = errors.New("request body was already read")
 // upstreamError turns a failed exchange with the upstream into what the caller gets. ctx is the caller's; clientErr is
 // what reading the caller's request body ended with, if it failed.
 func upstreamError(ctx context.Context, err, clientErr error) *callError {
+	if malformedBody(clientErr) {
+		return malformedError(clientErr)
+	}
 	if gone := callerError(ctx); gone != nil {
 		return gone
 	}

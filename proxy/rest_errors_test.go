@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -290,3 +291,27 @@ func TestRESTErrorsOfTheUpstreamPassByteForByte(t *testing.T) {
 
 // normal takes out the blanks that protojson strews in at random.
 func normal(s string) string { return strings.ReplaceAll(s, " ", "") }
+
+// TestMalformedBodiesAreTold: whoever sends chunks that are none reads so, whether the call matches or not.
+func TestMalformedBodiesAreTold(t *testing.T) {
+	t.Parallel()
+	upstream, _ := startListener(t, nil)
+	target := startTarget(t, "target", targetclient.KindWebhook, true, func(envelope) (int, string) { return 200, "" })
+	for name, g := range map[string]*gateway{
+		"matched":   demoGateway(t, upstream, targetsOf(target), on(t, "request"+addUser, "target")),
+		"unmatched": demoGateway(t, upstream, targetsOf(target), on(t, "request"+deleteUser, "target")),
+	} {
+		conn := dialTCP(t, g.addr, nil)
+		if _, err := io.WriteString(conn, "POST /v2/users/human HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"+
+			"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if body := readAll(t, res.Body); res.StatusCode != 400 || !strings.Contains(body, "body of the request is malformed") {
+			t.Errorf("%s: %d %s", name, res.StatusCode, body)
+		}
+	}
+}
