@@ -7,7 +7,6 @@ import (
 	"errors"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -65,7 +64,7 @@ func gatewayListDeliveries(r *gatewaypb.ListDeliveriesRequest) error {
 	if r.GetLimit() > maxDeliveries {
 		return invalid("limit: value must be at most %d", maxDeliveries)
 	}
-	if utf8.RuneCountInString(r.GetCursor()) > maxDeliveryIDRunes || strings.ContainsFunc(r.GetCursor(), func(c rune) bool { return c < '!' || c > '~' }) {
+	if r.GetCursor() != "" && !queue.ValidID(r.GetCursor()) {
 		return errBadCursor
 	}
 	return checkDeliveryTarget(r.GetTarget())

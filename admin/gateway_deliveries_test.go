@@ -172,7 +172,7 @@ func TestDeliveriesAreListedShownReplayedAndDropped(t *testing.T) {
 				t.Errorf("%T: %+v", missing, out)
 			}
 		}
-		for _, bad := range []*gatewaypb.ListDeliveriesRequest{{State: "lost"}, {Limit: 1001}, {Cursor: "no cursor"}} {
+		for _, bad := range []*gatewaypb.ListDeliveriesRequest{{State: "lost"}, {Limit: 1001}, {Cursor: "no cursor"}, {Cursor: "zzz"}} {
 			if _, out := f.call(p, bad); out.code != codes.InvalidArgument {
 				t.Errorf("%v: %+v", bad, out)
 			}

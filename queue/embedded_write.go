@@ -149,7 +149,7 @@ func (e *Embedded) Put(ctx context.Context, r *Record) error {
 	if len(r.Body) > e.limits.MaxBody && !r.accepted {
 		return ErrTooLarge
 	}
-	if !validID(r.ID) || r.Target == "" {
+	if !ValidID(r.ID) || r.Target == "" {
 		return errors.New("queue: a delivery needs an id and a target")
 	}
 	now := time.Now()

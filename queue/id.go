@@ -88,7 +88,8 @@ func putMillis(to []byte, t time.Time) {
 
 func encodeID(id [16]byte) string { return strings.ToLower(idEncoding.EncodeToString(id[:])) }
 
-func validID(id string) bool {
+// ValidID reports whether an id has the form of those that NewID makes.
+func ValidID(id string) bool {
 	if len(id) != idLength {
 		return false
 	}

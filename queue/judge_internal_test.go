@@ -121,13 +121,13 @@ func TestIDsGrowAndRepeat(t *testing.T) {
 	last := ""
 	for i := range 10000 {
 		id := NewID(now.Add(-time.Duration(i) * time.Second)) // a clock that goes back
-		if !validID(id) || id <= last {
+		if !ValidID(id) || id <= last {
 			t.Fatalf("%q after %q", id, last)
 		}
 		last = id
 	}
 	a, b := IDFor(now, "x", "y"), IDFor(now, "xy")
-	if a != IDFor(now, "x", "y") || a == b || !validID(a) || timeOf(a).UnixMilli() != now.UnixMilli() {
+	if a != IDFor(now, "x", "y") || a == b || !ValidID(a) || timeOf(a).UnixMilli() != now.UnixMilli() {
 		t.Errorf("%q and %q", a, b)
 	}
 	if firstID(now) > a || firstID(now.Add(time.Millisecond)) <= a {

@@ -220,7 +220,7 @@ func (q *Redis) Put(ctx context.Context, r *Record) error {
 	if len(r.Body) > q.limits.MaxBody && !r.accepted {
 		return ErrTooLarge
 	}
-	if !validID(r.ID) || r.Target == "" {
+	if !ValidID(r.ID) || r.Target == "" {
 		return errors.New("queue: a delivery needs an id and a target")
 	}
 	stored := *r
