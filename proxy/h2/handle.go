@@ -124,7 +124,6 @@ func (e *Engine) work(j job) {
 func (e *Engine) worker(j job) {
 	for {
 		j.h.serve(j.handler, j.r)
-		j = job{}
 		if e.idleWorkers.Add(1) > maxIdleWorkers {
 			e.idleWorkers.Add(-1)
 			return
