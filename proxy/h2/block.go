@@ -197,6 +197,11 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 			c.forwardRun(s, r)
 			return nil
 		}
+		if m := c.takeMixed(s, data); m != nil {
+			c.unlock(&c.wakes)
+			c.forwardMixed(m)
+			return nil
+		}
 	}
 	if end && s.localClosed {
 		c.remove(s)

@@ -214,10 +214,9 @@ func (c *conn) writeData(s *stream, p []byte, end bool) {
 	if end {
 		flags = http2.FlagDataEndStream
 	}
-	c.frame(0, http2.FrameData, flags, s.id)
+	putFrameHeader(c.out.reserve(frameHeaderLen), len(p), http2.FrameData, flags, s.id)
+	c.outTotal += frameHeaderLen
 	if len(p) > 0 {
-		h := c.out.tail.buf[c.out.tail.w-frameHeaderLen:]
-		putFrameHeader(h, len(p), http2.FrameData, flags, s.id)
 		c.out.append(p)
 		c.outTotal += uint64(len(p))
 		s.sendWindow -= int64(len(p))
