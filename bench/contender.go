@@ -22,6 +22,7 @@ import (
 type bench struct {
 	dir      string // temporary
 	gateway  string // the gateway's binary
+	against  string // another, or empty
 	version  string // where it is from
 	upstream *process
 	port     int // of the upstream, of everything it speaks
@@ -53,6 +54,9 @@ func (r *running) stop() {
 	}
 }
 
+// against is the contender that is only there if it was given a binary.
+const against = "execgate-against"
+
 // contenders are all there are, in the order of the tables.
 func contenders() []contender {
 	return []contender{
@@ -62,6 +66,7 @@ func contenders() []contender {
 		{name: "nghttpx", command: "nghttpx", start: startNghttpx, does: plain},
 		{name: "execgate", start: gatewayWith("h2", configuredAnyway), gateway: true},
 		{name: "execgate-nethttp", start: gatewayWith("nethttp", configuredAnyway), gateway: true, does: func(s *scenario) bool { return s.executions == nil && !s.open }},
+		{name: against, start: otherGateway, does: func(s *scenario) bool { return s.executions == nil }},
 	}
 }
 

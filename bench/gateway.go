@@ -41,38 +41,47 @@ func (b *bench) buildGateway(ctx context.Context) error {
 
 func gatewayWith(engine string, executions int) func(context.Context, *bench, *scenario) (*running, error) {
 	return func(ctx context.Context, b *bench, s *scenario) (*running, error) {
-		name := fmt.Sprintf("execgate-%s-%d", engine, executions)
-		v, err := b.settings(name, s)
+		return b.startGateway(ctx, s, b.gateway, engine, executions)
+	}
+}
+
+// otherGateway starts a second build of the gateway, so that the two are compared in one run.
+func otherGateway(ctx context.Context, b *bench, s *scenario) (*running, error) {
+	return b.startGateway(ctx, s, b.against, "h2", configuredAnyway)
+}
+
+func (b *bench) startGateway(ctx context.Context, s *scenario, binary, engine string, executions int) (*running, error) {
+	name := fmt.Sprintf("%s-%s-%d", filepath.Base(binary), engine, executions)
+	v, err := b.settings(name, s)
+	if err != nil {
+		return nil, err
+	}
+	v.Engine, v.Token, v.Set = engine, "of-the-bench", filepath.Join(v.Dir, "schema.binpb")
+	if err := os.WriteFile(v.Set, schemaWith(executions), 0o600); err != nil {
+		return nil, err
+	}
+	file, err := v.write("execgate.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for first := 0; ; first += mostAtOnce {
+		rules := filepath.Join(v.Dir, "rules.yaml")
+		last := min(first+mostAtOnce, executions)
+		if err := os.WriteFile(rules, rulesWith(first, last, s.callout, b.port), 0o600); err != nil {
+			return nil, err
+		}
+		p, err := startProcess(name, nil, binary, "serve", "--config", file, "--apply", rules)
 		if err != nil {
 			return nil, err
 		}
-		v.Engine, v.Token, v.Set = engine, "of-the-bench", filepath.Join(v.Dir, "schema.binpb")
-		if err := os.WriteFile(v.Set, schemaWith(executions), 0o600); err != nil {
+		if err := p.wait(ctx, func() bool { return isReady(ctx, local(v.REST)) }); err != nil {
+			p.stop()
 			return nil, err
 		}
-		file, err := v.write("execgate.yaml")
-		if err != nil {
-			return nil, err
+		if last == executions {
+			return &running{process: p, address: local(v.GRPC)}, nil
 		}
-		for first := 0; ; first += mostAtOnce {
-			rules := filepath.Join(v.Dir, "rules.yaml")
-			last := min(first+mostAtOnce, executions)
-			if err := os.WriteFile(rules, rulesWith(first, last, s.callout, b.port), 0o600); err != nil {
-				return nil, err
-			}
-			p, err := startProcess(name, nil, b.gateway, "serve", "--config", file, "--apply", rules)
-			if err != nil {
-				return nil, err
-			}
-			if err := p.wait(ctx, func() bool { return isReady(ctx, local(v.REST)) }); err != nil {
-				p.stop()
-				return nil, err
-			}
-			if last == executions {
-				return &running{process: p, address: local(v.GRPC)}, nil
-			}
-			p.stop() // The store keeps them.
-		}
+		p.stop() // The store keeps them.
 	}
 }
 

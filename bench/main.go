@@ -46,6 +46,7 @@ type options struct {
 	duration  time.Duration
 	warmup    time.Duration
 	gateway   string
+	against   string
 	workers   int
 	threads   int
 	json      string
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&o.duration, "duration", 800*time.Millisecond, "how long one measurement takes")
 	flags.DurationVar(&o.warmup, "warmup", 150*time.Millisecond, "load before each measurement that does not count")
 	flags.StringVar(&o.gateway, "gateway", "", "the gateway's binary; built from the tree without")
+	flags.StringVar(&o.against, "against", "", "another binary of the gateway, measured in turn with the first as "+against)
 	flags.IntVar(&o.workers, "workers", runtime.NumCPU(), "worker processes or threads of each peer")
 	flags.IntVar(&o.threads, "threads", max(1, runtime.NumCPU()/4), "threads of the upstream, and of the load generator")
 	flags.StringVar(&o.json, "json", "", "write everything that was measured to this file")
@@ -108,7 +110,11 @@ func (o options) run(ctx context.Context, log io.Writer) (_ *report, err error) 
 	}
 	var players []contender
 	for _, c := range contenders() {
-		if o.only != "" && !contains(o.only, c.name) {
+		if c.name == against {
+			if o.against == "" {
+				continue
+			}
+		} else if o.only != "" && !contains(o.only, c.name) {
 			continue
 		}
 		if c.command != "" {
@@ -143,6 +149,11 @@ func (o options) run(ctx context.Context, log io.Writer) (_ *report, err error) 
 		return nil, err
 	} else {
 		b.version = filepath.Base(b.gateway)
+	}
+	if o.against != "" {
+		if b.against, err = filepath.Abs(o.against); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.startUpstream(ctx, self); err != nil {
 		return nil, err
