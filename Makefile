@@ -85,14 +85,14 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: ## the benchmarks (BENCH=pattern)
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
-
-.PHONY: bench-peers
-bench-peers: ## the gateway beside nginx, HAProxy and nghttpx (SCENARIO=pattern): bench/README.md
+bench: ## the gateway beside nginx, HAProxy and nghttpx (SCENARIO=pattern): bench/README.md
 	@mkdir -p dist
 	@go build -buildvcs=false -o dist/bench ./bench
 	@dist/bench -scenario '$(SCENARIO)' -json dist/bench.json -markdown dist/bench.md
+
+.PHONY: bench-go
+bench-go: ## the benchmarks of the packages, with their allocations (BENCH=pattern)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 .PHONY: image
 image: ## build the container image with docker
