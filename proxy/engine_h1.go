@@ -259,6 +259,7 @@ func newEngine1(p *Proxy, o ServerOptions, other func(net.Conn)) (*h1.Engine, er
 		ReadHeaderTimeout: o.ReadHeaderTimeout,
 		IdleTimeout:       o.IdleTimeout,
 		MaxHeaderBytes:    o.MaxHeaderBytes,
+		Refused:           o.Refused,
 		Logger:            o.Logger,
 	})
 }

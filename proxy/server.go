@@ -34,6 +34,9 @@ type ServerOptions struct {
 	Relay bool
 	// RelayObserver is told what the engine does; nil: nobody is.
 	RelayObserver h2.Observer
+	// Refused is told the status of every answer of the relay's to what is no HTTP/1.1 request that can be served; nil:
+	// nobody is.
+	Refused func(status int)
 }
 
 // Server accepts the clients' connections and hands their requests to a Proxy.

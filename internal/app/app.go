@@ -199,6 +199,7 @@ func (a *App) assemble() error {
 		Logger:        a.logger,
 		Relay:         cfg.Proxy.Engine == "h2",
 		RelayObserver: relayObserver{a.metrics},
+		Refused:       a.metrics.H1Refused,
 	})
 	if err != nil {
 		return fmt.Errorf("proxy.engine: %w", err)

@@ -1,9 +1,11 @@
 package app_test
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,4 +87,33 @@ func TestLimitsAreCounted(t *testing.T) {
 	}
 	_, _ = io.Copy(io.Discard, conn) // until the gateway ends it
 	until(t, "the flood is counted", func() bool { return g.metric(`execgate_h2_limited_total{reason="settings_flood"}`) == "1" })
+}
+
+// TestRefusedRequestsAreCounted: so is what is no request in HTTP/1.1.
+func TestRefusedRequestsAreCounted(t *testing.T) {
+	t.Parallel()
+	_, addr := upstream(t, "127.0.0.1:0")
+	g := start(t, configuration(t, addr))
+	for request, status := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                                    "400",
+		"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 2<<20) + "\r\n\r\n":      "431",
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n": "501",
+	} {
+		conn, err := net.Dial("tcp", g.Addresses().Proxy.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		go func() { _, _ = io.WriteString(conn, request) }() // The answer may come before all is sent.
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%.40q: %v", request, err)
+		}
+		_ = response.Body.Close()
+		if got := strconv.Itoa(response.StatusCode); got != status {
+			t.Errorf("%.40q was answered %s, want %s", request, got, status)
+		}
+		until(t, "the request is counted", func() bool { return g.metric(`execgate_h1_refused_total{code="`+status+`"}`) == "1" })
+	}
 }

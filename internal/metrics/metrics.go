@@ -3,6 +3,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,7 @@ type Metrics struct {
 	suppressed  prometheus.Counter
 	admin       *counters[adminKey]
 	h2Limited   *counters[string]
+	h1Refused   *counters[int]
 	hooks       hookSeries
 	known       known
 }
@@ -139,6 +141,10 @@ func New(build Build) *Metrics {
 		"Limits of the HTTP/2 engine that a client or the upstream hit, by reason.",
 		[]string{"reason"}, func(reason string) []string { return []string{reason} })
 
+	m.h1Refused = newCounters(m.registry, "execgate_h1_refused_total",
+		"What HTTP/1.1 clients sent that was no request to be served, by the status that it was answered with.",
+		[]string{"code"}, func(status int) []string { return []string{strconv.Itoa(status)} })
+
 	m.hooks = m.newHookSeries()
 
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -192,6 +198,9 @@ func (m *Metrics) TargetCall(target, outcome string, d time.Duration) {
 
 // AsyncDropped counts an asynchronous delivery that was given up.
 func (m *Metrics) AsyncDropped(reason string) { m.dropped.get(reason).Inc() }
+
+// H1Refused counts what an HTTP/1.1 client sent and was answered with status unserved.
+func (m *Metrics) H1Refused(status int) { m.h1Refused.get(status).Inc() }
 
 // H2Limited counts a limit of the HTTP/2 engine that was hit.
 func (m *Metrics) H2Limited(reason string) { m.h2Limited.get(reason).Inc() }

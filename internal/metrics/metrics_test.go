@@ -57,6 +57,7 @@ func TestNamesAndLabels(t *testing.T) {
 	m.TargetCall("audit", "timeout", time.Second)
 	m.AsyncDropped("full")
 	m.H2Limited("rapid_reset")
+	m.H1Refused(431)
 	m.DeliverySettled("audit", "delivered")
 	m.DeliverySpooled()
 	for i := range 2000 {
@@ -99,6 +100,7 @@ func TestNamesAndLabels(t *testing.T) {
 		`execgate_async_dropped_total{reason="full"}`:                                        "1",
 		`execgate_async_dropped_total{reason="shutdown"}`:                                    "0",
 		`execgate_h2_limited_total{reason="rapid_reset"}`:                                    "1",
+		`execgate_h1_refused_total{code="431"}`:                                              "1",
 		`execgate_snapshot_refused`:                                                          "1",
 		`execgate_store_up`:                                                                  "1",
 		`execgate_snapshot_generation`:                                                       "7",

@@ -165,6 +165,7 @@ func (c *conn) refuse(err error) bool {
 	if !errors.As(err, &r) {
 		return false
 	}
+	c.e.o.Refused(r.status)
 	if r == errTimeout {
 		_ = c.SetReadDeadline(time.Time{})
 	}

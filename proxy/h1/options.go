@@ -83,6 +83,9 @@ type Options struct {
 	IdleTimeout time.Duration
 	// MaxHeaderBytes bounds the head of a request: more is answered 431. Default 1 MiB.
 	MaxHeaderBytes int
+	// Refused is told the status of every answer to what is no request that can be served: 400, 408, 431, 501 or 505. It
+	// must be quick and safe for concurrent use. Nil: nobody is told.
+	Refused func(status int)
 	// Logger gets what is odd about connections, at debug level; nil: nobody does.
 	Logger *slog.Logger
 }
@@ -104,6 +107,9 @@ func (o Options) withDefaults() (Options, error) {
 	or(&o.ReadHeaderTimeout, 10*time.Second)
 	or(&o.IdleTimeout, 5*time.Minute)
 	or(&o.MaxHeaderBytes, 1<<20)
+	if o.Refused == nil {
+		o.Refused = func(int) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
