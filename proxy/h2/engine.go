@@ -15,8 +15,11 @@ type Engine struct {
 	o      Options
 	scheme string
 	epoch  time.Time
-	pool   *pool
-	calls  atomic.Int64 // streams that are relayed or handled
+	// What every relayed request has.
+	schemeField, authorityField Field
+
+	pool  *pool
+	calls atomic.Int64 // streams that are relayed or handled
 
 	jobs        chan job // to goroutines that wait for one
 	idleWorkers atomic.Int32
@@ -53,6 +56,7 @@ func New(o Options) (*Engine, error) {
 	if o.Upstream.TLS != nil {
 		e.scheme = "https"
 	}
+	e.schemeField, e.authorityField = NewField(":scheme", e.scheme), NewField(":authority", o.Upstream.Authority)
 	e.pool = newPool(e)
 	return e, nil
 }

@@ -3,12 +3,7 @@ package h2
 import (
 	"crypto/tls"
 	"net"
-
-	"golang.org/x/net/http2/hpack"
 )
-
-// Field is one header field. Names are lower-case.
-type Field = hpack.HeaderField
 
 // Head is what a Director sees of a request. It belongs to the connection and is valid while Decide runs.
 //
@@ -19,6 +14,7 @@ type Head struct {
 	contentType                     string
 	timeout                         string  // grpc-timeout
 	fields                          []Field // no pseudo-headers, no host
+	pseudos                         int     // so many fields stand before them in the reader's list
 	contentLength                   int64   // -1: not stated
 	end                             bool
 	conn                            *conn
@@ -76,6 +72,9 @@ func (h *Head) Add(name, value string) {
 	h.fields = append(h.fields, Field{Name: name, Value: value})
 }
 
+// AddField appends a field; see Add.
+func (h *Head) AddField(f Field) { h.fields = append(h.fields, f) }
+
 // Set replaces the first field of that name and takes out the others, or appends one.
 func (h *Head) Set(name, value string) {
 	found := false
@@ -85,7 +84,10 @@ func (h *Head) Set(name, value string) {
 			if found {
 				continue
 			}
-			found, f.Value = true, value
+			found = true
+			if f.Value != value {
+				f = Field{Name: name, Value: value}
+			}
 		}
 		kept = append(kept, f)
 	}

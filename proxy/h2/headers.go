@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/http2/hpack"
 )
 
 // headerTableSize is the size of the HPACK tables on both sides of every connection: the protocol's default.
@@ -14,29 +13,24 @@ const headerTableSize = 4096
 
 // headerReader decodes header blocks. It belongs to the connection's reader.
 type headerReader struct {
-	dec    *hpack.Decoder
+	table  hpackDecoder
 	fields []Field  // of the block that was decoded last
 	box    *[]Field // what fields is a part of, from requests; nil: there is none
+	text   *texts   // where the strings of literals are; nil: nowhere yet
 	limit  int
 	size   int
 	over   bool // the list is larger than limit; fields are not all there
 }
 
 func newHeaderReader(limit int) *headerReader {
-	r := &headerReader{limit: limit}
-	r.dec = hpack.NewDecoder(headerTableSize, r.emit)
-	return r
+	return &headerReader{limit: limit, table: hpackDecoder{max: headerTableSize}}
 }
 
-func (r *headerReader) emit(f Field) {
-	r.size += int(f.Size())
-	if r.size > r.limit {
-		// The rest must be decoded all the same, for the table's sake, but needs no strings.
-		r.over = true
-		r.dec.SetEmitEnabled(false)
-		return
+func (r *headerReader) texts() *texts {
+	if r.text == nil {
+		r.text = allTexts.Get().(*texts) //nolint:forcetypeassert // The pool makes nothing else.
 	}
-	r.fields = append(r.fields, f)
+	return r.text
 }
 
 // keepFields is how many fields the scratch list may keep room for.
@@ -44,6 +38,10 @@ const keepFields = 128
 
 // rest gives up the fields, and their memory.
 func (r *headerReader) rest() {
+	if r.text != nil {
+		allTexts.Put(r.text)
+		r.text = nil
+	}
 	if r.box == nil {
 		return
 	}
@@ -73,11 +71,7 @@ func (r *headerReader) decode(block []byte) error {
 	clear(r.fields)
 	r.fields = r.fields[:0]
 	r.size, r.over = 0, false
-	r.dec.SetEmitEnabled(true)
-	if _, err := r.dec.Write(block); err != nil {
-		return err
-	}
-	return r.dec.Close()
+	return r.readBlock(block)
 }
 
 // What can be wrong with a message, all of it a stream error of type PROTOCOL_ERROR (RFC 9113 8.1.1).
@@ -125,23 +119,10 @@ func validValue(v string) bool {
 	return true
 }
 
-// checkField looks at one regular field.
+// checkField looks at one regular field that was not decoded.
 func checkField(f *Field) error {
-	if !validName(f.Name) {
-		return errFieldName
-	}
-	if !validValue(f.Value) {
-		return errFieldValue
-	}
-	switch f.Name {
-	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
-		return errConnection
-	case "te":
-		if !strings.EqualFold(f.Value, "trailers") {
-			return errConnection
-		}
-	}
-	return nil
+	f.classify()
+	return f.flaws.err()
 }
 
 // parseLength reads a Content-Length; prior is what an earlier field said, -1 if none did.
@@ -156,66 +137,76 @@ func parseLength(v string, prior int64) (int64, error) {
 // readRequest turns the decoded fields into h, or says why they are no request.
 func (r *headerReader) readRequest(h *Head) error {
 	*h = Head{contentLength: -1, conn: h.conn}
-	var seen, authority bool
+	var authority bool
 	var host string
-	kept := r.fields[:0]
+	regular := false // Pseudo-headers are not to come any more.
+	n := 0           // so many fields are kept
 	for i := range r.fields {
 		f := &r.fields[i]
-		if len(f.Name) > 0 && f.Name[0] == ':' {
-			if seen || !validValue(f.Value) {
+		var target *string
+		switch f.known {
+		case nameMethod:
+			target = &h.method
+		case nameScheme:
+			target = &h.scheme
+		case namePath:
+			target = &h.path
+		case nameAuthority:
+			if regular || authority || f.flaws&flawValue != 0 {
 				return errPseudo
 			}
-			var target *string
-			switch f.Name {
-			case ":method":
-				target = &h.method
-			case ":scheme":
-				target = &h.scheme
-			case ":path":
-				target = &h.path
-			case ":authority":
-				if authority {
-					return errPseudo
-				}
-				authority, h.authority = true, f.Value
-				continue
-			default:
+			authority, h.authority = true, f.Value
+			h.pseudos++
+			continue
+		default:
+			if len(f.Name) > 0 && f.Name[0] == ':' {
 				return errPseudo
 			}
-			if *target != "" || f.Value == "" {
+		}
+		if target != nil {
+			if regular || *target != "" || f.Value == "" || f.flaws&flawValue != 0 {
 				return errPseudo
 			}
 			*target = f.Value
+			h.pseudos++
 			continue
 		}
-		seen = true
-		if err := checkField(f); err != nil {
-			return err
+		if !regular {
+			regular, n = true, i
 		}
-		switch f.Name {
-		case "host":
+		if f.flaws != 0 {
+			return f.flaws.err()
+		}
+		switch f.known {
+		case nameHost:
 			// RFC 9113 8.3.1: two answers to whose request this is are one too many.
 			if host != "" || f.Value == "" || authority && f.Value != h.authority {
 				return errAuthority
 			}
 			host = f.Value
 			continue
-		case "content-type":
+		case nameContentType:
 			if h.contentType == "" {
 				h.contentType = f.Value
 			}
-		case "grpc-timeout":
+		case nameGRPCTimeout:
 			h.timeout = f.Value
-		case "content-length":
+		case nameContentLength:
 			n, err := parseLength(f.Value, h.contentLength)
 			if err != nil {
 				return err
 			}
 			h.contentLength = n
+		default:
 		}
-		kept = append(kept, *f)
+		if n != i {
+			r.fields[n] = *f
+		}
+		n++
 	}
-	h.fields = kept
+	if regular {
+		h.fields = r.fields[h.pseudos:n]
+	}
 	if h.authority == "" {
 		h.authority = host
 	}
@@ -269,7 +260,7 @@ type response struct {
 // readResponse turns the decoded fields into the headers of a response.
 func (r *headerReader) readResponse() (response, error) {
 	res := response{contentLength: -1}
-	if len(r.fields) == 0 || r.fields[0].Name != ":status" {
+	if len(r.fields) == 0 || r.fields[0].known != nameStatus {
 		return res, errPseudo
 	}
 	v := r.fields[0].Value
@@ -284,21 +275,22 @@ func (r *headerReader) readResponse() (response, error) {
 	own := 0
 	for i := range res.fields {
 		f := &res.fields[i]
-		if err := checkField(f); err != nil {
-			return res, err
+		if f.flaws != 0 {
+			return res, f.flaws.err()
 		}
-		switch f.Name {
-		case "content-length":
+		switch f.known {
+		case nameContentLength:
 			n, err := parseLength(f.Value, res.contentLength)
 			if err != nil {
 				return res, err
 			}
 			res.contentLength = n
-		case "grpc-status":
+		case nameGRPCStatus:
 			res.grpcStatus = f.Value
-		case "proxy-authenticate", "proxy-authorization", "te", "http2-settings": // They are between the upstream and us.
+		case nameProxyAuthenticate, nameProxyAuthorization, nameTE, nameHTTP2Settings: // They are between the upstream and us.
 			own++
 			continue
+		default:
 		}
 		if own > 0 {
 			res.fields[i-own] = *f
@@ -312,10 +304,10 @@ func (r *headerReader) readResponse() (response, error) {
 func (r *headerReader) readTrailers() (grpcStatus string, err error) {
 	for i := range r.fields {
 		f := &r.fields[i]
-		if err := checkField(f); err != nil { // A pseudo-header is no valid name.
-			return "", err
+		if f.flaws != 0 { // A pseudo-header is no valid name.
+			return "", f.flaws.err()
 		}
-		if f.Name == "grpc-status" {
+		if f.known == nameGRPCStatus {
 			grpcStatus = f.Value
 		}
 	}

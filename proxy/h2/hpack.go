@@ -3,8 +3,6 @@ package h2
 import (
 	"hash/maphash"
 	"strings"
-
-	"golang.org/x/net/http2/hpack"
 )
 
 // hpackEncoder writes header blocks. x/net's encoder looks each field up in four maps; this one hashes it once, and
@@ -16,14 +14,15 @@ import (
 type hpackEncoder struct {
 	out []byte
 
-	entries []tableEntry // a ring: entry id is at id%len(entries)
-	added   uint32       // ids that were given out: the newest entry's
-	oldest  uint32       // the oldest entry's id
+	entries []Field // a ring: entry id is at id%len(entries)
+	added   uint32  // ids that were given out: the newest entry's
+	oldest  uint32  // the oldest entry's id
 	size    int
 	max     int
 	lowest  int // the smallest max since the last block, -1 if it did not change
 
-	slots []hpackSlot // as many for each entry as slotsPerEntry
+	slots []hpackSlot        // as many for each entry as slotsPerEntry
+	names [fieldNames]uint32 // by known name: an id
 }
 
 // hpackSlot is what is known of the fields of one hash.
@@ -41,69 +40,70 @@ const (
 	slotsPerEntry = 2
 )
 
-type tableEntry struct {
-	name, value string
-}
-
-func (e tableEntry) size() int { return len(e.name) + len(e.value) + 32 }
-
 var hashSeed = maphash.MakeSeed()
 
 func hashName(name string) uint64 { return maphash.String(hashSeed, name) }
 
-func hashField(nameHash uint64, value string) uint64 {
-	return nameHash*0x9e3779b97f4a7c15 ^ maphash.String(hashSeed, value)
+// hashField is the hash of a whole field, never 0.
+func hashField(nameHash uint64, value string) uint32 {
+	h := nameHash*0x9e3779b97f4a7c15 ^ maphash.String(hashSeed, value)
+	return uint32(h>>32) ^ uint32(h) | 1<<31
 }
 
-// staticFields and staticNames are the static table (RFC 7541 A), by hash.
-var staticFields, staticNames = func() (fields, names map[uint64]uint8) {
-	fields, names = make(map[uint64]uint8), make(map[uint64]uint8)
-	for i := len(staticTable); i > 0; i-- { // Downwards: of equal names the first counts.
-		f := staticTable[i-1]
-		h := hashName(f.name)
-		names[h] = uint8(i)
-		if f.value != "" {
-			fields[hashField(h, f.value)] = uint8(i)
-		}
-	}
-	return fields, names
-}()
-
-// staticSlots is such a map, where nearly every lookup ends at once.
+// staticSlots finds entries of the static table by a hash, nearly always in one look.
 type staticSlots [512]struct {
-	hash  uint64
+	hash  uint32
 	index uint8
 }
 
-func newStaticSlots(m map[uint64]uint8) *staticSlots {
-	var s staticSlots
-	for h, i := range m {
-		at := h % uint64(len(s))
-		for s[at].index != 0 {
-			at = (at + 1) % uint64(len(s))
-		}
-		s[at].hash, s[at].index = h, i
+func (s *staticSlots) put(h uint32, index int) {
+	at := h % uint32(len(s))
+	for s[at].index != 0 {
+		at = (at + 1) % uint32(len(s))
 	}
-	return &s
+	s[at].hash, s[at].index = h, uint8(index)
 }
 
-func (s *staticSlots) find(h uint64) int {
-	at := h % uint64(len(s))
+func (s *staticSlots) find(h uint32) uint8 {
+	at := h % uint32(len(s))
 	for s[at].index != 0 {
 		if s[at].hash == h {
-			return int(s[at].index)
+			return s[at].index
 		}
-		at = (at + 1) % uint64(len(s))
+		at = (at + 1) % uint32(len(s))
 	}
 	return 0
 }
 
-var staticByField, staticByName = newStaticSlots(staticFields), newStaticSlots(staticNames)
+// staticByField and staticByName are the static table (RFC 7541 A), by hash.
+var staticByField, staticByName staticSlots
+
+// staticOfKnown is where known names are in the static table.
+var staticOfKnown [fieldNames]uint8
+
+func init() {
+	for i := len(staticTable); i > 0; i-- { // Downwards: of equal names the first counts.
+		f := &staticTable[i-1]
+		f.classify()
+		name := hashName(f.Name)
+		f.hash, f.static = hashField(name, f.Value), uint8(i)
+		staticByField.put(f.hash, i)
+		if i == 1 || staticTable[i-2].Name != f.Name {
+			staticByName.put(uint32(name), i)
+		}
+		if f.known.whole() {
+			staticOfKnown[f.known] = uint8(i)
+		}
+	}
+	for i := range statusFields {
+		statusFields[i] = NewField(":status", statusTexts[i])
+	}
+}
 
 func newHPACKEncoder() *hpackEncoder {
 	return &hpackEncoder{
 		max: headerTableSize, lowest: -1, oldest: 1,
-		entries: make([]tableEntry, fewEntries), slots: make([]hpackSlot, fewEntries*slotsPerEntry),
+		entries: make([]Field, fewEntries), slots: make([]hpackSlot, fewEntries*slotsPerEntry),
 	}
 }
 
@@ -125,7 +125,7 @@ func (e *hpackEncoder) evict(n int) {
 	for (e.size+n > e.max || e.full()) && e.oldest <= e.added {
 		at := &e.entries[e.oldest%uint32(len(e.entries))]
 		e.size -= at.size()
-		*at = tableEntry{}
+		*at = Field{}
 		e.oldest++
 	}
 }
@@ -136,33 +136,31 @@ func (e *hpackEncoder) full() bool { return int(e.added-e.oldest) >= len(e.entri
 // enlarge makes as many places as there may be.
 func (e *hpackEncoder) enlarge() {
 	old := e.entries
-	e.entries, e.slots = make([]tableEntry, maxEntries), make([]hpackSlot, maxEntries*slotsPerEntry)
+	e.entries, e.slots = make([]Field, maxEntries), make([]hpackSlot, maxEntries*slotsPerEntry)
 	for id := e.oldest; id <= e.added; id++ {
 		f := old[id%uint32(len(old))]
 		e.entries[id%maxEntries] = f
-		name := hashName(f.name)
-		h := hashField(name, f.value)
-		e.place(id, e.slot(h), e.slot(name))
-		e.slots[e.slot(h)].seen = uint32(h >> 32)
+		slot := e.slot(f.hash)
+		e.place(id, slot, &f)
+		e.slots[slot].seen = f.hash
 	}
 }
 
-func (e *hpackEncoder) slot(hash uint64) uint64 { return hash % uint64(len(e.slots)) }
+func (e *hpackEncoder) slot(hash uint32) uint32 { return hash % uint32(len(e.slots)) }
 
-// find returns the index of the entry that id names, if it is still there and is the one that was meant.
-func (e *hpackEncoder) find(id uint32, f *hpack.HeaderField, whole bool) int {
+// index returns the index of the entry that id names.
+func (e *hpackEncoder) index(id uint32) int { return len(staticTable) + 1 + int(e.added-id) }
+
+// entry returns the entry that id names, if it is still there.
+func (e *hpackEncoder) entry(id uint32) *Field {
 	if id < e.oldest || id > e.added || id == 0 {
-		return 0
+		return nil
 	}
-	at := &e.entries[id%uint32(len(e.entries))]
-	if at.name != f.Name || whole && at.value != f.Value {
-		return 0
-	}
-	return len(staticTable) + 1 + int(e.added-id)
+	return &e.entries[id%uint32(len(e.entries))]
 }
 
 // encode appends one field to the block.
-func (e *hpackEncoder) encode(f *hpack.HeaderField) {
+func (e *hpackEncoder) encode(f *Field) {
 	if e.lowest >= 0 { // RFC 7541 4.2
 		if e.lowest < e.max {
 			e.out = appendInt(e.out, 0x20, 5, e.lowest)
@@ -170,80 +168,116 @@ func (e *hpackEncoder) encode(f *hpack.HeaderField) {
 		e.out = appendInt(e.out, 0x20, 5, e.max)
 		e.lowest = -1
 	}
-	nameHash := hashName(f.Name)
-	h := hashField(nameHash, f.Value)
-	slot := e.slot(h)
-	if !f.Sensitive {
-		if i := staticByField.find(h); i != 0 && staticTable[i-1].name == f.Name && staticTable[i-1].value == f.Value {
-			e.out = append(e.out, 0x80|byte(i))
+	if f.hash == 0 || f.Sensitive {
+		e.encodeNew(f)
+		return
+	}
+	if f.static != 0 {
+		e.out = append(e.out, 0x80|f.static)
+		return
+	}
+	e.encodeKnown(f)
+}
+
+// encodeNew encodes a field that is in no table that somebody else has.
+func (e *hpackEncoder) encodeNew(f *Field) {
+	whole := *f
+	if whole.known == nameOther {
+		whole.known = nameOf(f.Name)
+	}
+	switch {
+	case f.Sensitive:
+		e.literal(0x10, 4, &whole)
+	case whole.known.changing() && f.Value != "":
+		e.literal(0, 4, &whole)
+	default:
+		whole.workOut()
+		if whole.static != 0 {
+			e.out = append(e.out, 0x80|whole.static)
 			return
 		}
-		for _, at := range [2]uint64{slot, slot ^ 1} {
-			if i := e.find(e.slots[at].field, f, true); i != 0 {
-				e.out = appendInt(e.out, 0x80, 7, i)
-				return
-			}
-		}
-	}
-	name := staticByName.find(nameHash)
-	if name != 0 && staticTable[name-1].name != f.Name {
-		name = 0
-	}
-	if name == 0 {
-		name = e.find(e.slots[e.slot(nameHash)].name, f, false)
-	}
-	switch size := len(f.Name) + len(f.Value) + 32; {
-	case f.Sensitive:
-		e.out = e.literal(0x10, 4, name, f)
-	case e.slots[slot].seen != uint32(h>>32) || size > e.max/2 || f.Value != "" && changing(f.Name):
-		e.slots[slot].seen = uint32(h >> 32)
-		e.out = e.literal(0, 4, name, f)
-	default:
-		e.out = e.literal(0x40, 6, name, f)
-		if e.full() && len(e.entries) < maxEntries {
-			e.enlarge()
-		}
-		e.evict(size)
-		e.add(f, size, e.slot(h), e.slot(nameHash))
+		e.encodeKnown(&whole)
 	}
 }
 
-// changing names fields that are hardly ever the same twice, or only by chance.
-func changing(name string) bool {
-	switch name {
-	case "grpc-timeout", "content-length", "traceparent", "x-request-id", "date", "etag", "grpc-message":
-		return true
+// encodeKnown encodes a field whose hash is known.
+func (e *hpackEncoder) encodeKnown(f *Field) {
+	slot := e.slot(f.hash)
+	for _, at := range [2]uint32{slot, slot ^ 1} {
+		id := e.slots[at].field
+		if entry := e.entry(id); entry != nil && entry.hash == f.hash && entry.Name == f.Name && entry.Value == f.Value {
+			e.out = appendInt(e.out, 0x80, 7, e.index(id))
+			return
+		}
 	}
-	return false
+	if size := f.size(); e.slots[slot].seen != f.hash || size > e.max/2 || f.Value != "" && f.known.changing() {
+		e.slots[slot].seen = f.hash
+		e.literal(0, 4, f)
+	} else {
+		e.literal(0x40, 6, f)
+		e.add(f, size)
+	}
 }
 
 // add puts a field into the table.
-func (e *hpackEncoder) add(f *hpack.HeaderField, size int, slot, nameSlot uint64) {
+func (e *hpackEncoder) add(f *Field, size int) {
+	if e.full() && len(e.entries) < maxEntries {
+		e.enlarge()
+	}
+	e.evict(size)
 	e.added++
 	// The table must not hold on to the memory of a larger string that f was cut from.
-	e.entries[e.added%uint32(len(e.entries))] = tableEntry{name: strings.Clone(f.Name), value: strings.Clone(f.Value)}
+	at := &e.entries[e.added%uint32(len(e.entries))]
+	*at = *f
+	at.Name, at.Value = strings.Clone(f.Name), strings.Clone(f.Value)
 	e.size += size
-	e.place(e.added, slot, nameSlot)
+	e.place(e.added, e.slot(f.hash), at)
 }
 
 // place notes where an entry is found.
-func (e *hpackEncoder) place(id uint32, slot, nameSlot uint64) {
+func (e *hpackEncoder) place(id, slot uint32, f *Field) {
 	if old := e.slots[slot].field; old >= e.oldest && old < id { // The other place, then.
 		slot ^= 1
 	}
 	e.slots[slot].field = id
-	e.slots[nameSlot].name = id
+	if f.known.whole() {
+		e.names[f.known] = id
+	} else {
+		e.slots[e.slot(uint32(hashName(f.Name)))].name = id
+	}
+}
+
+// name returns the index of an entry that has the name of f, 0 if there is none.
+func (e *hpackEncoder) name(f *Field) int {
+	var id uint32
+	if f.known.whole() {
+		if i := staticOfKnown[f.known]; i != 0 {
+			return int(i)
+		}
+		id = e.names[f.known]
+	} else {
+		h := uint32(hashName(f.Name))
+		if i := staticByName.find(h); i != 0 && staticTable[i-1].Name == f.Name {
+			return int(i)
+		}
+		id = e.slots[e.slot(h)].name
+	}
+	if entry := e.entry(id); entry != nil && entry.Name == f.Name {
+		return e.index(id)
+	}
+	return 0
 }
 
 // literal appends a field that is not in the table.
-func (e *hpackEncoder) literal(kind byte, prefix uint, name int, f *hpack.HeaderField) []byte {
+func (e *hpackEncoder) literal(kind byte, prefix uint, f *Field) {
+	name := e.name(f)
 	out := appendInt(e.out, kind, prefix, name)
 	if name == 0 {
 		out = appendInt(out, 0, 7, len(f.Name))
 		out = append(out, f.Name...)
 	}
 	out = appendInt(out, 0, 7, len(f.Value))
-	return append(out, f.Value...)
+	e.out = append(out, f.Value...)
 }
 
 // appendInt appends an integer with a prefix of so many bits; kind is what stands before it (RFC 7541 5.1).
@@ -260,18 +294,18 @@ func appendInt(out []byte, kind byte, prefix uint, n int) []byte {
 }
 
 // staticTable is RFC 7541 A.
-var staticTable = [...]tableEntry{
-	{":authority", ""}, {":method", "GET"}, {":method", "POST"}, {":path", "/"}, {":path", "/index.html"},
-	{":scheme", "http"}, {":scheme", "https"}, {":status", "200"}, {":status", "204"}, {":status", "206"},
-	{":status", "304"}, {":status", "400"}, {":status", "404"}, {":status", "500"}, {"accept-charset", ""},
-	{"accept-encoding", "gzip, deflate"}, {"accept-language", ""}, {"accept-ranges", ""}, {"accept", ""},
-	{"access-control-allow-origin", ""}, {"age", ""}, {"allow", ""}, {"authorization", ""}, {"cache-control", ""},
-	{"content-disposition", ""}, {"content-encoding", ""}, {"content-language", ""}, {"content-length", ""},
-	{"content-location", ""}, {"content-range", ""}, {"content-type", ""}, {"cookie", ""}, {"date", ""}, {"etag", ""},
-	{"expect", ""}, {"expires", ""}, {"from", ""}, {"host", ""}, {"if-match", ""}, {"if-modified-since", ""},
-	{"if-none-match", ""}, {"if-range", ""}, {"if-unmodified-since", ""}, {"last-modified", ""}, {"link", ""},
-	{"location", ""}, {"max-forwards", ""}, {"proxy-authenticate", ""}, {"proxy-authorization", ""}, {"range", ""},
-	{"referer", ""}, {"refresh", ""}, {"retry-after", ""}, {"server", ""}, {"set-cookie", ""},
-	{"strict-transport-security", ""}, {"transfer-encoding", ""}, {"user-agent", ""}, {"vary", ""}, {"via", ""},
-	{"www-authenticate", ""},
+var staticTable = [...]Field{
+	{Name: ":authority", Value: ""}, {Name: ":method", Value: "GET"}, {Name: ":method", Value: "POST"}, {Name: ":path", Value: "/"}, {Name: ":path", Value: "/index.html"},
+	{Name: ":scheme", Value: "http"}, {Name: ":scheme", Value: "https"}, {Name: ":status", Value: "200"}, {Name: ":status", Value: "204"}, {Name: ":status", Value: "206"},
+	{Name: ":status", Value: "304"}, {Name: ":status", Value: "400"}, {Name: ":status", Value: "404"}, {Name: ":status", Value: "500"}, {Name: "accept-charset", Value: ""},
+	{Name: "accept-encoding", Value: "gzip, deflate"}, {Name: "accept-language", Value: ""}, {Name: "accept-ranges", Value: ""}, {Name: "accept", Value: ""},
+	{Name: "access-control-allow-origin", Value: ""}, {Name: "age", Value: ""}, {Name: "allow", Value: ""}, {Name: "authorization", Value: ""}, {Name: "cache-control", Value: ""},
+	{Name: "content-disposition", Value: ""}, {Name: "content-encoding", Value: ""}, {Name: "content-language", Value: ""}, {Name: "content-length", Value: ""},
+	{Name: "content-location", Value: ""}, {Name: "content-range", Value: ""}, {Name: "content-type", Value: ""}, {Name: "cookie", Value: ""}, {Name: "date", Value: ""}, {Name: "etag", Value: ""},
+	{Name: "expect", Value: ""}, {Name: "expires", Value: ""}, {Name: "from", Value: ""}, {Name: "host", Value: ""}, {Name: "if-match", Value: ""}, {Name: "if-modified-since", Value: ""},
+	{Name: "if-none-match", Value: ""}, {Name: "if-range", Value: ""}, {Name: "if-unmodified-since", Value: ""}, {Name: "last-modified", Value: ""}, {Name: "link", Value: ""},
+	{Name: "location", Value: ""}, {Name: "max-forwards", Value: ""}, {Name: "proxy-authenticate", Value: ""}, {Name: "proxy-authorization", Value: ""}, {Name: "range", Value: ""},
+	{Name: "referer", Value: ""}, {Name: "refresh", Value: ""}, {Name: "retry-after", Value: ""}, {Name: "server", Value: ""}, {Name: "set-cookie", Value: ""},
+	{Name: "strict-transport-security", Value: ""}, {Name: "transfer-encoding", Value: ""}, {Name: "user-agent", Value: ""}, {Name: "vary", Value: ""}, {Name: "via", Value: ""},
+	{Name: "www-authenticate", Value: ""},
 }

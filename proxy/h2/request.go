@@ -56,7 +56,7 @@ func (c *conn) onRequest(id uint32, end, self bool) error {
 // refuse answers a request with a status and nothing else.
 func (c *conn) refuse(id uint32, end bool, status int) {
 	c.mu.Lock()
-	c.encode(&Field{Name: ":status", Value: statusText(status)})
+	c.encode(statusField(status))
 	c.encode(&Field{Name: "content-length", Value: "0"})
 	c.writeBlock(id, true)
 	if !end {
@@ -102,23 +102,57 @@ func (c *conn) relay(id uint32, tag any) {
 	s.length = h.contentLength
 	t.length = -1
 	t.endQueued = h.end
-	k.request = requests.Get().(*[]Field) //nolint:forcetypeassert // The pool makes nothing else.
-	fields := append(*k.request,
-		Field{Name: ":method", Value: h.method},
-		Field{Name: ":scheme", Value: c.eng.scheme},
-		Field{Name: ":path", Value: h.path},
-	)
-	authority := h.authority
-	if c.eng.o.Upstream.Authority != "" {
-		authority = c.eng.o.Upstream.Authority
-	}
-	if authority != "" {
-		fields = append(fields, Field{Name: ":authority", Value: authority})
-	}
-	*k.request = append(fields, h.fields...)
+	k.request = c.headers.handOver(h, c.eng)
 	c.eng.calls.Add(1)
 	c.mu.Lock()
 	c.add(s)
 	c.unlock(&c.wakes)
 	c.prefer = c.eng.pool.route(k, c.prefer, &c.wakes)
+}
+
+// handOver gives away the list of fields that was decoded last, as what goes upstream for h: the pseudo-headers, in the
+// usual order, and what the director left of the others.
+func (r *headerReader) handOver(h *Head, e *Engine) *[]Field {
+	var pseudo [4]Field // As they came, if they are as they came: with what is known of them.
+	for _, f := range r.fields[:h.pseudos] {
+		switch f.known {
+		case nameMethod:
+			pseudo[0] = f
+		case namePath:
+			pseudo[2] = f
+		case nameAuthority:
+			if f.Value == h.authority {
+				pseudo[3] = f
+			}
+		default:
+		}
+	}
+	pseudo[1] = e.schemeField
+	n := len(pseudo)
+	switch {
+	case e.o.Upstream.Authority != "":
+		pseudo[3] = e.authorityField
+	case h.authority == "":
+		n--
+	case pseudo[3].Name == "":
+		pseudo[3] = Field{Name: ":authority", Value: h.authority}
+	}
+	box, decoded := r.box, len(r.fields)
+	r.box = nil
+	r.fields = r.fields[:cap(r.fields)]
+	if len(h.fields) > 0 && n == h.pseudos && len(r.fields) > n && &r.fields[n] == &h.fields[0] {
+		*box = r.fields[:n+len(h.fields)]
+		copy(*box, pseudo[:n])
+		if len(*box) < decoded { // Some were taken out.
+			clear(r.fields[len(*box):decoded])
+		}
+	} else {
+		own := requests.Get().(*[]Field) //nolint:forcetypeassert // The pool makes nothing else.
+		*own = append(append(*own, pseudo[:n]...), h.fields...)
+		*box = r.fields
+		freeFields(box)
+		box = own
+	}
+	r.fields, h.fields = nil, nil
+	return box
 }

@@ -18,6 +18,16 @@ var statusTexts = func() (t [600]string) {
 	return t
 }()
 
+// statusFields are made after the static table.
+var statusFields [len(statusTexts)]Field
+
+func statusField(status int) *Field {
+	if status >= 100 && status < len(statusFields) {
+		return &statusFields[status]
+	}
+	return &Field{Name: ":status", Value: statusText(status)}
+}
+
 func statusText(status int) string {
 	if status >= 100 && status < len(statusTexts) {
 		return statusTexts[status]

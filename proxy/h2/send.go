@@ -104,7 +104,7 @@ func (c *conn) sendStatus(s *stream, status int, fields []Field, end bool) {
 		s.call.exchange.headCame(status, fields, end)
 		return
 	}
-	c.encode(&Field{Name: ":status", Value: statusText(status)})
+	c.encode(statusField(status))
 	c.sendFields(s, fields, end)
 }
 
