@@ -80,7 +80,7 @@ func (c *conn) onBlock(id uint32, end, self bool, block []byte) error {
 		return c.onRequest(id, end, self)
 	}
 	c.mu.Lock()
-	s := c.streams[id]
+	s := c.streams.get(id)
 	if s != nil {
 		return c.onTrailers(s, end, self) // Unlocks.
 	}
@@ -155,7 +155,7 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 	}
 	c.unacked += total
 	c.replenish()
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	if s == nil {
 		idle := c.idle(h.stream)
 		_, reset := c.wasClosed(h.stream)

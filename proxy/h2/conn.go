@@ -55,7 +55,7 @@ type conn struct {
 	writeSince atomic.Int64 // since when a write makes no progress; 0: none is under way
 
 	mu          sync.Mutex
-	streams     map[uint32]*stream
+	streams     streamTable
 	nextID      uint32 // upstream side: of the next stream
 	lastID      uint32 // client side: the highest that the client opened
 	handlers    int    // client side: handlers that run, even if their stream is gone
@@ -98,7 +98,8 @@ type conn struct {
 	direct      *socket
 	gate        sync.Cond
 	grown       atomic.Int64 // by how much the windows of a client's calls were grown, both ways
-	openStreams atomic.Int32 // len(streams), for those who only want to compare
+	usedCalls   atomic.Pointer[call]
+	openStreams atomic.Int32 // len of streams, for those who only want to compare
 }
 
 const (
@@ -122,7 +123,6 @@ func newConn(e *Engine, nc net.Conn, s side) *conn {
 		eng:        e,
 		nc:         nc,
 		side:       s,
-		streams:    make(map[uint32]*stream),
 		sendWindow: defaultWindow,
 		peerWindow: defaultWindow,
 		peerFrame:  maxFrameSize,
@@ -160,6 +160,8 @@ type waker struct {
 	credits  []owedCredit
 	finished []*call
 	orphans  []*handled
+	ended    *call // to be given back
+	now      int64 // when the input came that is being worked on; 0: nobody looked at the clock
 	settling bool
 	freed    bool
 	done     Call
@@ -264,6 +266,7 @@ func (w *waker) flush() {
 // finish ends a call whose client half is gone: the upstream half ends too, if it has not, and the director is told.
 func (e *Engine) finish(k *call, w *waker) {
 	if !k.up.gone.Load() {
+		k.eventful = true
 		c := k.up.lock()
 		c.cancel(&k.up, http2.ErrCodeCancel)
 		c.unlock(w)
@@ -271,9 +274,13 @@ func (e *Engine) finish(k *call, w *waker) {
 	if k.exchange != nil {
 		return
 	}
+	now := w.now
+	if now == 0 {
+		now = e.clock()
+	}
 	w.done = Call{
-		Tag: k.tag, Status: k.status, GRPCStatus: k.grpcStatus, Start: k.start,
-		Duration: time.Since(k.start), Canceled: k.canceled, Local: k.local,
+		Tag: k.tag, Status: k.status, GRPCStatus: k.grpcStatus, Start: e.epoch.Add(time.Duration(k.start)),
+		Duration: time.Duration(max(0, now-k.start)), Canceled: k.canceled, Local: k.local,
 	}
 	if k.keeper != nil {
 		k.keeper.relayEnded(&w.done)
@@ -281,8 +288,10 @@ func (e *Engine) finish(k *call, w *waker) {
 		return
 	}
 	e.o.Director.Done(&w.done)
-	w.done = Call{}
 	e.calls.Add(-1)
+	if k.mayReturn(w) {
+		k.next, w.ended = w.ended, k
+	}
 }
 
 // cancel ends a stream from our side, at once: what waits is dropped. The lock is held.
@@ -336,8 +345,8 @@ func (c *conn) wasClosed(id uint32) (known, reset bool) {
 func (c *conn) add(s *stream) {
 	s.sendWindow = c.peerWindow
 	s.recvWindow, s.window = defaultWindow, defaultWindow
-	c.streams[s.id] = s
-	c.openStreams.Store(int32(len(c.streams)))
+	c.streams.put(s)
+	c.openStreams.Store(int32(c.streams.len()))
 }
 
 // remove takes a stream out of the table: it is closed, both ways. The lock is held.
@@ -346,11 +355,11 @@ func (c *conn) remove(s *stream) {
 		return
 	}
 	s.gone.Store(true)
-	delete(c.streams, s.id)
+	c.streams.remove(s.id)
 	if c.side == clientSide {
 		c.remember(s.id, false)
 	}
-	c.openStreams.Store(int32(len(c.streams)))
+	c.openStreams.Store(int32(c.streams.len()))
 	c.detach(s)
 	s.trailers = nil
 	switch {
@@ -368,7 +377,7 @@ func (c *conn) remove(s *stream) {
 		s.call.forget()
 		c.freed, c.post = true, true
 	}
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.idleSince = c.eng.clock()
 		if c.goingAway {
 			c.closing = true
@@ -408,6 +417,7 @@ func (c *conn) oweCredit(s *stream, n int) {
 		return
 	}
 	s.owedAt = len(c.credits)
+	s.eventful = true
 	c.credits = append(c.credits, owedCredit{source: s.peer, n: n})
 	c.post = true
 }

@@ -62,7 +62,7 @@ func (c *conn) streamError(id uint32, code http2.ErrCode) error {
 		return calm(ReasonRapidReset)
 	}
 	c.mu.Lock()
-	s := c.streams[id]
+	s := c.streams.get(id)
 	if s == nil {
 		c.writeReset(id, code)
 		c.remember(id, true)
@@ -86,7 +86,7 @@ func (c *conn) onReset(h frameHeader, p []byte) error {
 	}
 	code := http2.ErrCode(binary.BigEndian.Uint32(p))
 	c.mu.Lock()
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	if s == nil {
 		idle := h.stream == 0 || c.idle(h.stream)
 		c.restCame(h.stream)
@@ -163,7 +163,10 @@ func (c *conn) applySetting(s http2.Setting) error {
 		// RFC 9113 6.9.2: windows of open streams move by the difference, and may become negative.
 		delta := int64(s.Val) - c.peerWindow
 		c.peerWindow = int64(s.Val)
-		for _, s := range c.streams {
+		for _, s := range c.streams.slots {
+			if s == nil {
+				continue
+			}
 			if s.sendWindow += delta; s.sendWindow > maxWindow {
 				return &connError{code: http2.ErrCodeFlowControl, text: "a window became too large"}
 			}
@@ -230,7 +233,7 @@ func (c *conn) onGoAway(h frameHeader, p []byte) error {
 	// its streams have ended.
 	c.mu.Lock()
 	c.goingAway = true
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.closing = true
 	}
 	c.unlock(&c.wakes)
@@ -261,7 +264,7 @@ func (c *conn) onWindowUpdate(h frameHeader, p []byte) error {
 		}
 		return nil
 	}
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	if s == nil {
 		idle := c.idle(h.stream)
 		c.unlock(&c.wakes)

@@ -8,7 +8,6 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -57,7 +56,7 @@ func (e *Engine) RoundTrip(r *http.Request) (*http.Response, error) {
 	x.body.x = x
 	k := &x.call
 	k.exchange, k.client, k.sender = x, &k.own, &x.send
-	k.head, k.start = r.Method == http.MethodHead, time.Now()
+	k.head, k.start = r.Method == http.MethodHead, e.clock()
 	k.own.call, k.up.call, k.own.peer, k.up.peer = k, k, &k.up, &k.own
 	k.own.conn.Store(&x.conn)
 	k.up.conn.Store(e.pool.limbo)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"runtime"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -50,7 +49,7 @@ func (w *responseWriter) Relay(r *http.Request) (Call, bool) {
 	if w.status != 0 || w.done {
 		return Call{}, false
 	}
-	k := &call{keeper: h, client: &h.stream, start: time.Now(), grpc: grpcType(r.Header.Get("Content-Type")), timeout: r.Header.Get("Grpc-Timeout"), head: w.isHead}
+	k := &call{keeper: h, client: &h.stream, start: c.eng.clock(), grpc: grpcType(r.Header.Get("Content-Type")), timeout: r.Header.Get("Grpc-Timeout"), head: w.isHead}
 	t := &k.up
 	t.call, t.peer, t.length = k, &h.stream, -1
 	t.conn.Store(c.eng.pool.limbo)

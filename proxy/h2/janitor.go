@@ -67,6 +67,7 @@ func (c *conn) look(now int64, w *waker) {
 		idleTimeout, pingAfter = o.Upstream.IdleTimeout, o.Upstream.PingAfter
 	}
 	leave := false
+	c.usedCalls.Store(nil) // So that no more are kept than were needed just now.
 	c.mu.Lock()
 	c.endLingering(now)
 	read := c.lastRead.Load()
@@ -77,13 +78,13 @@ func (c *conn) look(now int64, w *waker) {
 	case c.dead || c.closing:
 	case c.drainSince != 0 && !c.final && now-c.drainSince > int64(drainRoundTrip):
 		c.sendFinalGoAway()
-	case len(c.streams) == 0 && !c.goingAway && now-c.idleSince > int64(idleTimeout):
+	case c.streams.len() == 0 && !c.goingAway && now-c.idleSince > int64(idleTimeout):
 		if c.side == clientSide {
 			c.sendFinalGoAway()
 		} else {
 			c.goingAway, c.closing, leave = true, true, true
 		}
-	case len(c.streams) > 0 && c.pingSent == 0 && now-read > int64(pingAfter) && (c.side == clientSide || c.sentSince):
+	case c.streams.len() > 0 && c.pingSent == 0 && now-read > int64(pingAfter) && (c.side == clientSide || c.sentSince):
 		c.writePing(false, keepalivePing)
 		c.pingSent, c.sentSince = now, false
 	}
@@ -135,7 +136,7 @@ func (c *conn) sendFinalGoAway() {
 	}
 	c.writeGoAway(c.lastID, http2.ErrCodeNo)
 	c.final, c.goingAway = true, true
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.closing = true
 	}
 }

@@ -52,6 +52,7 @@ func (c *conn) read() error {
 		n, err := c.readSome()
 		if n > 0 {
 			c.now = c.eng.clock()
+			c.wakes.now = c.now
 			c.lastRead.Store(c.now)
 			c.in.filled(n)
 			if preface && !prefacePossible((*c.in.buf)[c.in.r:c.in.w]) {
@@ -81,6 +82,8 @@ func prefacePossible(b []byte) bool {
 // pause wakes the writers of what the input brought, and waits while the peer does not read what it caused.
 func (c *conn) pause() error {
 	c.wakes.flush()
+	c.wakes.giveBack()
+	c.wakes.now = 0
 	c.mu.Lock()
 	for c.side == clientSide && c.out.size+c.outBusy > gateLimit && !c.dead {
 		c.gateWaits = true

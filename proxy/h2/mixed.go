@@ -43,7 +43,7 @@ func (c *conn) takeMixed(s *stream, data []byte) *mixed {
 			break
 		}
 		end := h.has(http2.FlagDataEndStream)
-		t := c.streams[h.stream]
+		t := c.streams.get(h.stream)
 		if t == nil || t.handled != nil || t.remoteClosed || !t.remoteHead || t.length >= 0 ||
 			h.length == 0 && !end || end && t.localClosed || int64(h.length) > min(t.recvWindow, c.recvWindow) {
 			break

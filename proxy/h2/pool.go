@@ -131,6 +131,7 @@ func (p *pool) enqueue(k *call, w *waker) {
 		return
 	}
 	k.waitFrom = time.Now()
+	t.eventful = true
 	t.inReady = true
 	p.waiting.push(t)
 	p.waits.Store(int32(p.waiting.n))

@@ -103,6 +103,7 @@ func (s *steady) bring(c *conn) {
 	}
 	s.frames = s.frames[:0]
 	c.now = c.eng.clock()
+	c.wakes.now = c.now
 	for {
 		h, p, ok, err := c.in.next()
 		if err != nil {

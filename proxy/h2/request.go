@@ -3,7 +3,6 @@ package h2
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -19,7 +18,7 @@ func (c *conn) onRequest(id uint32, end, self bool) error {
 	c.lastID = id
 	c.guard.priorities.earn(2)
 	c.guard.windows.earn(2)
-	crowded := len(c.streams) >= c.eng.o.MaxConcurrentStreams || c.handlers >= c.eng.o.MaxConcurrentStreams
+	crowded := c.streams.len() >= c.eng.o.MaxConcurrentStreams || c.handlers >= c.eng.o.MaxConcurrentStreams
 	c.unlock(&c.wakes)
 	if crowded {
 		c.eng.o.Observer.Limited(ReasonConcurrentStreams)
@@ -91,7 +90,8 @@ func grpcType(contentType string) string {
 // relay sends c.head upstream.
 func (c *conn) relay(id uint32, tag any) {
 	h := &c.head
-	k := &call{tag: tag, start: time.Now(), grpc: grpcType(h.contentType), timeout: h.timeout, head: h.method == http.MethodHead}
+	k := c.newCall()
+	k.tag, k.start, k.grpc, k.timeout, k.head = tag, c.now, grpcType(h.contentType), h.timeout, h.method == http.MethodHead
 	k.client = &k.own
 	s, t := k.client, &k.up
 	s.call, t.call, s.peer, t.peer = k, k, t, s

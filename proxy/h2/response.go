@@ -38,7 +38,7 @@ func statusText(status int) string {
 // onResponseBlock acts on a header block of the upstream.
 func (c *conn) onResponseBlock(id uint32, end bool) error {
 	c.mu.Lock()
-	s := c.streams[id]
+	s := c.streams.get(id)
 	if s == nil {
 		idle := c.idle(id)
 		c.unlock(&c.wakes)
@@ -164,6 +164,7 @@ func (e *Engine) fail(k *call, f failure, w *waker) {
 		k.exchange.fail(f.err())
 		return
 	}
+	s.eventful = true
 	if s.localClosed || s.endQueued {
 		// The answer is whole already; only the request is not wanted any more.
 		if s.localClosed {

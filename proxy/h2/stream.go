@@ -37,6 +37,7 @@ type stream struct {
 	inReady    bool
 	prev, next *stream // in conn.ready, or among those that wait for a connection
 	owedAt     int     // where in conn.credits this stream's source stands, if it does
+	eventful   bool    // the call is not to be used again; see newCall
 
 	// Receiving.
 	recvWindow int64 // what the peer may still send
@@ -71,7 +72,7 @@ type call struct {
 	sender   *sender   // who sends the request, if no connection's reader does
 
 	tag   any
-	start time.Time
+	start int64  // by the engine's clock
 	grpc  string // the content type that failures are told in, as gRPC says; "": it is no gRPC call
 	// timeout is what grpc-timeout said.
 	timeout string
@@ -82,6 +83,7 @@ type call struct {
 	grpcStatus    string
 	local         bool
 	canceled      bool
+	eventful      bool // it is not to be used again; see newCall
 	informational int
 
 	// Guarded by the lock of up's connection.
@@ -92,6 +94,57 @@ type call struct {
 	waitFrom time.Time
 
 	refusedBy *conn // the connection that the call was taken back from
+
+	next *call // among those that are to be used again
+}
+
+// Calls are used again, by the client's connection that they were on. That must be no surprise to anybody who still holds
+// one. A call that is relayed without incident is known to two goroutines, the readers of the two connections, and each
+// only while it acts on a frame. So it is enough that
+//
+//   - the upstream's reader ends the call (finish), when both halves have left their connections' tables; it gives the call
+//     back when it has worked on all its input (pause), and acts on no frame;
+//   - the client's reader takes it between two frames (newCall).
+//
+// Calls with which anything else happened are left to the garbage collector: those that somebody owed credit for, that
+// waited for a connection or were sent again, that failed, that handlers have to do with, and whose end came from elsewhere.
+
+// newCall returns a call with nothing in it. It belongs to the connection's reader, which acts on no other stream now.
+func (c *conn) newCall() *call {
+	for {
+		k := c.usedCalls.Load()
+		if k == nil {
+			return new(call)
+		}
+		// Nobody else takes one, so next is what it was if the first is still the first.
+		if c.usedCalls.CompareAndSwap(k, k.next) {
+			*k = call{}
+			return k
+		}
+	}
+}
+
+// mayReturn reports whether a call that ends will be known to nobody but the goroutine that w belongs to, once that acts on
+// no frame, and to its client's reader.
+func (k *call) mayReturn(w *waker) bool {
+	return k.client == &k.own && k.sender == nil && !k.eventful && !k.own.eventful && !k.up.eventful &&
+		w == &k.up.conn.Load().wakes
+}
+
+// giveBack gives calls that have ended to their clients' connections. The reader acts on no frame.
+func (w *waker) giveBack() {
+	for k := w.ended; k != nil; {
+		next := k.next
+		c := k.own.conn.Load()
+		for {
+			k.next = c.usedCalls.Load()
+			if c.usedCalls.CompareAndSwap(k.next, k) {
+				break
+			}
+		}
+		k = next
+	}
+	w.ended = nil
 }
 
 var requests = sync.Pool{New: func() any {

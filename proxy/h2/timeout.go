@@ -45,5 +45,5 @@ func ParseTimeout(s string) (d time.Duration, ok bool) {
 // late reports whether the deadline that came with a call has passed.
 func (k *call) late() bool {
 	d, ok := ParseTimeout(k.timeout)
-	return ok && time.Since(k.start) >= d
+	return ok && time.Duration(k.up.conn.Load().eng.clock()-k.start) >= d
 }

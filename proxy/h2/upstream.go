@@ -30,7 +30,7 @@ func (c *conn) greet() {
 // open puts a call on the connection, if that can take one.
 func (c *conn) open(k *call, w *waker) bool {
 	c.mu.Lock()
-	if c.dead || c.closing || c.goingAway || uint32(len(c.streams)) >= c.maxStreams || c.out.size+c.outBusy > gateLimit {
+	if c.dead || c.closing || c.goingAway || uint32(c.streams.len()) >= c.maxStreams || c.out.size+c.outBusy > gateLimit {
 		c.unlock(w)
 		return false
 	}
@@ -80,8 +80,8 @@ func (c *conn) takeBack(s *stream) bool {
 		return false
 	}
 	k.noRetry, k.refusedBy = true, c
-	delete(c.streams, s.id)
-	c.openStreams.Store(int32(len(c.streams)))
+	c.streams.remove(s.id)
+	c.openStreams.Store(int32(c.streams.len()))
 	c.freed, c.post = true, true
 	if s.inReady {
 		c.ready.remove(s)
@@ -97,7 +97,7 @@ func (c *conn) takeBack(s *stream) bool {
 		s.localClosed, s.endQueued = false, true
 	}
 	s.unacked, s.lazy, s.sendWindow = 0, 0, 0
-	if len(c.streams) == 0 && c.goingAway {
+	if c.streams.len() == 0 && c.goingAway {
 		c.closing = true
 	}
 	s.conn.Store(c.eng.pool.limbo)
@@ -136,12 +136,12 @@ func (c *conn) upstreamGoAway(last uint32, code http2.ErrCode) {
 	var lost []lostCall
 	c.mu.Lock()
 	c.goingAway = true
-	for id, s := range c.streams {
-		if id > last {
+	for _, s := range c.streams.list() {
+		if s.id > last {
 			lost = append(lost, c.lose(s, true))
 		}
 	}
-	if len(c.streams) == 0 {
+	if c.streams.len() == 0 {
 		c.closing = true
 	}
 	c.unlock(&c.wakes)
@@ -159,7 +159,7 @@ func (c *conn) lose(s *stream, unseen bool) lostCall {
 
 // abandon takes all streams off a connection that has ended. The lock is held.
 func (c *conn) abandon() (lost []lostCall) {
-	for _, s := range c.streams {
+	for _, s := range c.streams.list() {
 		if c.side == upstreamSide {
 			// What the socket was given, or is just being given, may have arrived.
 			lost = append(lost, c.lose(s, s.call.sentAt > c.outWritten+uint64(c.outBusy)))
