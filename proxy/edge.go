@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/execgate/execgate/internal/patience"
 )
 
 // edge is one client protocol. An edge has no state of its own: what is known of a request is in the operation.
@@ -51,6 +53,10 @@ func limitPatience(op *operation, c codec) (cancel context.CancelFunc) {
 		return func() {}
 	}
 	op.deadline = op.start.Add(d)
+	if own, ok := op.ctx.(*patience.Context); ok { // Made for this request.
+		own.Limit(op.deadline)
+		return func() {}
+	}
 	op.ctx, cancel = context.WithDeadline(op.ctx, op.deadline)
 	return cancel
 }

@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -37,7 +40,8 @@ func (d director) Decide(h *h2.Head) h2.Action {
 	request, response := snapshot.Call(m.FullMethod)
 	if (request != nil || response != nil) && !exempt(m.FullMethod) {
 		if request, response = streamPlans(m, request, response); request != nil || response != nil {
-			return h2.Action{Handler: p}
+			p.trust.relayClient(h) // So that it is there when the call is given back.
+			return h2.Action{Handler: p, Relayable: response == nil}
 		}
 	}
 	p.trust.forwardRelayed(h, found)
@@ -55,30 +59,55 @@ func (d director) Done(c *h2.Call) {
 	d.p.inFlight.Add(-1)
 }
 
-// relayAnswer gives a call whose request has passed back to the engine, which relays the answer frame by frame. It
-// reports false if that cannot be: the call did not come through the engine as gRPC, or the answer is not only relayed.
-func (p *Proxy) relayAnswer(op *operation, out *http.Request) bool {
+// handBack gives a call whose request has passed back to the engine, which relays the answer frame by frame. It reports
+// false if that cannot be: the call did not come through the engine as gRPC, or the answer is not only relayed. After true,
+// op is not the handler's any more.
+func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
 	relayer, ok := op.w.(h2.Relayer)
-	if !ok || p.upstream.relay == nil || op.protocol != protocolGRPC || op.lateTrailers || len(op.r.Header["Origin"]) > 0 {
-		return false
+	if !ok || p.upstream.relay == nil || op.protocol != protocolGRPC || op.lateTrailers || !op.whole || len(op.r.Trailer) > 0 {
+		return false, nil
 	}
-	if out.Body == nil {
-		if !op.whole || len(op.r.Trailer) > 0 {
-			return false
+	h := relayer.Head()
+	if h == nil {
+		return false, nil
+	}
+	found := lookAt(h.Fields())
+	if found.odd {
+		return false, nil
+	}
+	body := op.head
+	if op.in.Changed() {
+		f, err := requestFrame(op)
+		if err != nil {
+			return false, internalError(err)
 		}
-		if len(op.head) > 0 {
-			out.Body = newMessage(op.head)
+		body = f.raw
+		if h.ContentLength() >= 0 { // HTTP/2 needs none.
+			h.Set("content-length", strconv.Itoa(len(body)))
 		}
 	}
-	c, ok := relayer.Relay(out)
-	if !ok {
-		if !op.in.Changed() {
-			out.Body = nil // roundTrip makes it.
+	if !op.deadline.IsZero() {
+		left := time.Until(op.deadline)
+		if left <= 0 {
+			return false, deadlineError()
 		}
-		return false
+		h.Set("grpc-timeout", formatGRPCTimeout(left))
 	}
+	p.trust.forwardRelayed(h, found)
+	asked := time.Now()
+	op.handedBack = true // Once Relay was called, it cannot be said any more.
+	if relayer.Relay(h2.Handback{Body: body, Deadline: op.deadline, Ended: func(c *h2.Call) { p.relayEnded(op, c, asked) }}) {
+		return true, nil
+	}
+	op.handedBack = false
+	return false, nil
+}
+
+// relayEnded is told that a call which was given back has ended.
+func (p *Proxy) relayEnded(op *operation, c *h2.Call, asked time.Time) {
+	op.upstream = time.Since(asked)
 	op.started = true
-	op.code = relayedCode(&c)
+	op.code = relayedCode(c)
 	switch {
 	case c.Canceled:
 		op.outcome = "cancelled"
@@ -87,7 +116,11 @@ func (p *Proxy) relayAnswer(op *operation, out *http.Request) bool {
 	case c.Local:
 		op.outcome = outcomeUpstream
 	}
-	return true
+	if p.logger.Enabled(op.ctx, slog.LevelInfo) {
+		go p.finish(op) // A log may block, and this may be the goroutine that reads the upstream's connection.
+		return
+	}
+	p.finish(op)
 }
 
 // relayedCode is the metric's code for a relayed call.

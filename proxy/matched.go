@@ -59,6 +59,15 @@ func (p *Proxy) proceed(op *operation, c codec) {
 		p.fail(op, failure)
 		return
 	}
+	if op.response == nil {
+		done, failure := p.handBack(op)
+		if failure != nil {
+			p.fail(op, failure)
+		}
+		if done || failure != nil {
+			return
+		}
+	}
 	out := p.outgoing(op)
 	if op.in.Changed() {
 		if err := c.writeRequest(op, out); err != nil {
@@ -76,10 +85,6 @@ func (p *Proxy) proceed(op *operation, c codec) {
 		c.limitAnswer(out)
 	}
 	asked := time.Now()
-	if op.response == nil && p.relayAnswer(op, out) {
-		op.upstream = time.Since(asked)
-		return
-	}
 	res, in, failure := p.roundTrip(op, out)
 	if in != nil {
 		defer p.endRequestBody(op, in)

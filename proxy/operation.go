@@ -52,6 +52,7 @@ type operation struct {
 	coding     string // of the response's body
 
 	// The answer.
+	handedBack   bool // it is the engine's; see handBack
 	started      bool // its headers are handed over
 	lateTrailers bool // a status without message must not be sent as headers only
 	announced    []string

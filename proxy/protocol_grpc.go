@@ -94,12 +94,17 @@ func frameProblem(
 	}
 }
 
-func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
+// requestFrame frames the request message, which has changed.
+func requestFrame(op *operation) (frame, error) {
 	message, err := op.in.Wire()
 	if err != nil {
-		return err
+		return frame{}, err
 	}
-	f, err := newFrame(message, op.frame.compressed()) // Then the encoding is gzip: nothing else was decoded.
+	return newFrame(message, op.frame.compressed()) // Then the encoding is gzip: nothing else was decoded.
+}
+
+func (grpcEdge) writeRequest(op *operation, out *http.Request) error {
+	f, err := requestFrame(op)
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p.logger.Error("panic", "type", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
 			fault = http.ErrAbortHandler
 		}
-		p.finish(op)
+		if !op.handedBack { // Otherwise relayEnded does, once this has returned.
+			p.finish(op)
+		}
 		if fault != nil {
 			panic(fault)
 		}

@@ -34,6 +34,7 @@ type conn struct {
 	nc         net.Conn
 	side       side
 	remoteAddr string
+	localAddr  net.Addr // client side
 	tlsState   *tls.ConnectionState
 	memo       any
 
@@ -235,7 +236,7 @@ func (w *waker) settle(e *Engine) {
 			h := w.orphans[last]
 			w.orphans[last] = nil
 			w.orphans = w.orphans[:last]
-			h.cancel()
+			h.ctx.Cancel()
 		case w.freed:
 			w.freed = false
 			if e.pool.waits.Load() > 0 {

@@ -29,7 +29,7 @@ type Engine struct {
 	started  bool
 	draining bool
 	closed   bool
-	ctx      context.Context //nolint:containedctx // The parent of the handled requests' contexts.
+	ctx      context.Context //nolint:containedctx // Ends handshakes when the engine is closed.
 	cancel   context.CancelFunc
 	quit     chan struct{}
 	idle     chan struct{} // closed, and made anew, whenever a connection has ended
@@ -71,6 +71,7 @@ func (e *Engine) InFlight() int { return int(e.calls.Load()) }
 // is done and has chosen h2. read is what was read from nc already, if anything.
 func (e *Engine) ServeConn(nc net.Conn, read []byte) {
 	c := newConn(e, nc, clientSide)
+	c.localAddr = nc.LocalAddr()
 	if a := nc.RemoteAddr(); a != nil {
 		c.remoteAddr = a.String()
 	}

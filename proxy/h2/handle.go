@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/execgate/execgate/internal/patience"
 )
 
 var (
@@ -29,11 +30,15 @@ var (
 type handled struct {
 	stream
 
-	c      *conn
-	cancel context.CancelFunc
-	w      responseWriter
-	body   requestBody
-	wakes  waker // the handler's
+	c     *conn
+	ctx   patience.Context
+	r     http.Request
+	url   url.URL
+	w     responseWriter
+	body  requestBody
+	wakes waker    // the handler's
+	head  Head     // what Relay sends; without conn if it cannot be asked for
+	box   *[]Field // what head's fields are a part of, from requests
 
 	// Guarded by the connection's lock.
 	cond         sync.Cond
@@ -48,27 +53,26 @@ type handled struct {
 }
 
 // handle gives the request in c.head to a handler.
-func (c *conn) handle(id uint32, handler http.Handler) {
+func (c *conn) handle(id uint32, action Action) {
 	h := &c.head
-	target, uri, err := requestURL(h)
-	if err != nil {
+	hd := &handled{c: c}
+	if err := hd.putURL(h); err != nil {
 		c.reject(id)
 		return
 	}
-	hd := &handled{c: c}
 	hd.cond.L = &c.mu
 	hd.handled = hd
 	hd.id = id
 	hd.conn.Store(c)
 	hd.remoteHead, hd.remoteClosed, hd.inEnded = true, h.end, h.end
 	hd.length = h.contentLength
-	ctx, cancel := context.WithCancel(context.WithValue(c.eng.ctx, http.LocalAddrContextKey, c.nc.LocalAddr()))
-	hd.cancel = cancel
+	// It ends with the stream, which ends with the connection, and so with the engine.
+	hd.ctx.Key, hd.ctx.Val = http.LocalAddrContextKey, c.localAddr
 
 	header, trailer, needsContinue := requestHeader(h)
-	r := (&http.Request{ // The copy that WithContext makes is the only one on the heap.
+	hd.r = *(&http.Request{ // Neither this one nor the copy that WithContext makes is on the heap.
 		Method:        h.method,
-		URL:           target,
+		URL:           &hd.url,
 		Proto:         "HTTP/2.0",
 		ProtoMajor:    2,
 		Header:        header,
@@ -76,9 +80,13 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 		ContentLength: h.contentLength,
 		Host:          h.authority,
 		RemoteAddr:    c.remoteAddr,
-		RequestURI:    uri,
+		RequestURI:    h.path,
 		Body:          http.NoBody,
-	}).WithContext(ctx)
+	}).WithContext(&hd.ctx)
+	r := &hd.r
+	if h.method == http.MethodConnect {
+		r.RequestURI = h.authority
+	}
 	if h.scheme == "https" {
 		r.TLS = c.tlsState
 	}
@@ -89,21 +97,23 @@ func (c *conn) handle(id uint32, handler http.Handler) {
 		r.Body = &hd.body
 	}
 	hd.body.r = r
-	hd.w = responseWriter{h: hd, header: make(http.Header), isHead: h.method == http.MethodHead}
+	hd.w = responseWriter{h: hd, isHead: h.method == http.MethodHead}
+	if action.Relayable {
+		hd.keepHead(h)
+	}
 
 	c.eng.calls.Add(1)
 	c.mu.Lock()
 	c.add(&hd.stream)
 	c.handlers++
 	c.unlock(&c.wakes)
-	c.eng.work(job{hd, handler, r})
+	c.eng.work(job{hd, action.Handler})
 }
 
 // job is a request for a handler.
 type job struct {
 	h       *handled
 	handler http.Handler
-	r       *http.Request
 }
 
 // maxIdleWorkers is how many goroutines wait for a request at most.
@@ -123,7 +133,7 @@ func (e *Engine) work(j job) {
 // worker runs a handler, then others as they come.
 func (e *Engine) worker(j job) {
 	for {
-		j.h.serve(j.handler, j.r)
+		j.h.serve(j.handler)
 		if e.idleWorkers.Add(1) > maxIdleWorkers {
 			e.idleWorkers.Add(-1)
 			return
@@ -147,12 +157,34 @@ func (c *conn) reject(id uint32) {
 	c.unlock(&c.wakes)
 }
 
-func requestURL(h *Head) (*url.URL, string, error) {
-	if h.method == http.MethodConnect {
-		return &url.URL{Host: h.authority}, h.authority, nil
+// putURL makes the URL that a request asks for.
+func (h *handled) putURL(head *Head) error {
+	switch {
+	case head.method == http.MethodConnect:
+		h.url = url.URL{Host: head.authority}
+	case plainPath(head.path):
+		h.url = url.URL{Path: head.path}
+	default:
+		u, err := url.ParseRequestURI(head.path)
+		if err != nil {
+			return err
+		}
+		h.url = *u
 	}
-	u, err := url.ParseRequestURI(h.path)
-	return u, h.path, err
+	return nil
+}
+
+// plainPath reports whether a path is one, and nothing else, without any of it having to be decoded.
+func plainPath(path string) bool {
+	for i := range len(path) {
+		switch c := path[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		case c == '/' && (i == 0 || path[i-1] != '/'):
+		default:
+			return false
+		}
+	}
+	return path != "" && path[0] == '/'
 }
 
 // requestHeader makes the map that handlers want, with what net/http does to it.
@@ -196,7 +228,7 @@ func requestHeader(h *Head) (header, trailer http.Header, needsContinue bool) {
 }
 
 // serve runs the handler.
-func (h *handled) serve(handler http.Handler, r *http.Request) {
+func (h *handled) serve(handler http.Handler) {
 	failed := true
 	defer func() {
 		if failed {
@@ -206,7 +238,7 @@ func (h *handled) serve(handler http.Handler, r *http.Request) {
 		}
 		h.end(failed)
 	}()
-	handler.ServeHTTP(&h.w, r)
+	handler.ServeHTTP(&h.w, &h.r)
 	failed = false
 }
 
@@ -223,6 +255,7 @@ func (h *handled) end(failed bool) {
 	switch {
 	case failed:
 		c.cancel(&h.stream, http2.ErrCodeInternal)
+	case h.relay.began:
 	case h.localClosed: // An answer to HEAD that ended before the handler did.
 		c.refuseRest(&h.stream)
 	}
@@ -230,10 +263,18 @@ func (h *handled) end(failed bool) {
 	stop(h.readTimeout)
 	stop(h.writeTimeout)
 	c.handlers--
+	h.relay.returned = true
+	relayed, over := h.relay.began, h.relay.over
 	c.unlock(&h.wakes)
 	h.wakes.flush()
-	h.cancel()
-	c.eng.calls.Add(-1)
+	h.ctx.Cancel()
+	switch {
+	case !relayed:
+		h.dropHead()
+		c.eng.calls.Add(-1)
+	case over:
+		h.tellRelayed()
+	}
 }
 
 func stop(t *time.Timer) {

@@ -5,7 +5,8 @@ import (
 	"net"
 )
 
-// Head is what a Director sees of a request. It belongs to the connection and is valid while Decide runs.
+// Head is what a Director sees of a request. It belongs to the connection and is valid while Decide runs; or it is a
+// handler's, which may give the call back, and valid until that has returned or given it back.
 //
 // The methods that change it change what goes upstream when the request is relayed; a Handler gets the request as the
 // client sent it.
@@ -18,6 +19,8 @@ type Head struct {
 	contentLength                   int64   // -1: not stated
 	end                             bool
 	conn                            *conn
+	kept                            bool // it is a handler's, with a memo of its own
+	memo                            any
 }
 
 // Method is :method.
@@ -111,8 +114,19 @@ func (h *Head) LocalAddr() net.Addr { return h.conn.nc.LocalAddr() }
 func (h *Head) TLS() *tls.ConnectionState { return h.conn.tlsState }
 
 // Memo is a value that the Director keeps per client connection; nil at first. It saves working out again what is the
-// same for every request, as the fields that name the client are.
-func (h *Head) Memo() any { return h.conn.memo }
+// same for every request, as the fields that name the client are. A handler's Head has the one that was there when the request came.
+func (h *Head) Memo() any {
+	if h.kept {
+		return h.memo
+	}
+	return h.conn.memo
+}
 
-// SetMemo keeps v for the connection's further requests.
-func (h *Head) SetMemo(v any) { h.conn.memo = v }
+// SetMemo keeps v for the connection's further requests, if h is not a handler's.
+func (h *Head) SetMemo(v any) {
+	if h.kept {
+		h.memo = v
+		return
+	}
+	h.conn.memo = v
+}

@@ -27,6 +27,8 @@ type Director interface {
 type Action struct {
 	// Handler, when set, gets the request, as it came, on a goroutine of its own. Nil: it is relayed.
 	Handler http.Handler
+	// Relayable says that the Handler may give the call back; see Relayer.
+	Relayable bool
 	// Tag comes back in Call.Tag.
 	Tag any
 }

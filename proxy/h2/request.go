@@ -43,7 +43,7 @@ func (c *conn) onRequest(id uint32, end, self bool) error {
 	action := c.eng.o.Director.Decide(h)
 	switch {
 	case action.Handler != nil:
-		c.handle(id, action.Handler)
+		c.handle(id, action)
 	case h.method == http.MethodConnect:
 		c.refuse(id, end, http.StatusMethodNotAllowed)
 	default:

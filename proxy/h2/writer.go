@@ -25,7 +25,7 @@ var writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 // responseWriter is the http.ResponseWriter of a handled stream. It does what net/http's HTTP/2 server does.
 type responseWriter struct {
 	h      *handled
-	header http.Header
+	header http.Header // nil until somebody wants it
 	isHead bool
 
 	status      int     // 0: WriteHeader was not called
@@ -50,7 +50,12 @@ var (
 )
 
 // Header returns the map that WriteHeader sends, and that trailers are put into after it.
-func (w *responseWriter) Header() http.Header { return w.header }
+func (w *responseWriter) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
 
 // WriteHeader notes the status and the headers; they are sent with the first bytes of the body, or Flush. A 1xx status
 // is sent at once.
