@@ -197,7 +197,7 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 			c.forwardRun(s, r)
 			return nil
 		}
-		if m := c.takeMixed(s, data); m != nil {
+		if m := c.takeMixed(s, c.in.last(len(p))); m != nil {
 			c.unlock(&c.wakes)
 			c.forwardMixed(m)
 			return nil
@@ -208,7 +208,7 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 	}
 	c.unlock(&c.wakes)
 	if relayed {
-		c.forward(s, data, end)
+		c.forward(s, c.in.last(len(p)), data, end)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (c *conn) onData(h frameHeader, p []byte) error {
 // run is DATA of one stream, in several frames that came at once: small messages of a stream mostly do. It is forwarded
 // in one piece, heads and all.
 type run struct {
-	raw    []byte
+	raw    span
 	frames int
 	size   int // of the payloads
 	end    bool
@@ -225,8 +225,7 @@ type run struct {
 // takeRun takes what follows a frame of s with n bytes that was just accounted for, as long as nothing about it needs a
 // closer look. The lock is held.
 func (c *conn) takeRun(s *stream, n int) run {
-	start := c.in.r - n - frameHeaderLen
-	r := run{frames: 1, size: n}
+	r := run{raw: c.in.last(n), frames: 1, size: n}
 	for !r.end {
 		h, ok := c.in.peek()
 		if !ok || h.kind != http2.FrameData || h.stream != s.id || h.has(http2.FlagDataPadded) || h.length > maxFrameSize ||
@@ -242,7 +241,7 @@ func (c *conn) takeRun(s *stream, n int) run {
 		r.end = h.has(http2.FlagDataEndStream)
 	}
 	s.remoteClosed = r.end
-	r.raw = (*c.in.buf)[start:c.in.r]
+	r.raw.to = c.in.r
 	return r
 }
 
@@ -282,8 +281,8 @@ func (c *conn) checkData(s *stream, n int, total int64, end bool) http2.ErrCode 
 	return http2.ErrCodeNo
 }
 
-// forward sends data that came on s to the other half of its call.
-func (c *conn) forward(s *stream, data []byte, end bool) {
+// forward sends data, that came on s in the frame that raw is, to the other half of its call.
+func (c *conn) forward(s *stream, raw span, data []byte, end bool) {
 	t := s.peer
 	if t.gone.Load() {
 		return
@@ -293,7 +292,12 @@ func (c *conn) forward(s *stream, data []byte, end bool) {
 		d.unlock(&c.wakes)
 		return
 	}
-	n := d.sendData(t, data, end)
+	var n int
+	if len(data) == raw.to-raw.from-frameHeaderLen {
+		n = d.sendFrame(t, raw, end)
+	} else { // It was padded.
+		n = d.sendData(t, data, end)
+	}
 	d.unlock(&c.wakes)
 	c.forwarded(s, n, len(data)-n, end)
 }

@@ -13,11 +13,14 @@ type chunk struct {
 	buf  []byte
 	r, w int // buf[r:w] is what the chunk holds
 	next *chunk
+	from *block // what it holds is borrowed: buf ends at w
 }
 
 var smallChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, smallChunk)} }}
 
 var largeChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, largeChunk)} }}
+
+var borrowedChunks = sync.Pool{New: func() any { return new(chunk) }}
 
 func newChunk(size int) *chunk {
 	if size <= smallChunk {
@@ -27,6 +30,12 @@ func newChunk(size int) *chunk {
 }
 
 func (c *chunk) free() {
+	if c.from != nil {
+		c.from.release()
+		*c = chunk{}
+		borrowedChunks.Put(c)
+		return
+	}
 	c.r, c.w, c.next = 0, 0, nil
 	if len(c.buf) == smallChunk {
 		smallChunks.Put(c)
@@ -45,17 +54,21 @@ func (q *chunkQueue) empty() bool { return q.size == 0 }
 
 // grow appends a chunk that has room for at least n bytes, if n is no more than largeChunk.
 func (q *chunkQueue) grow(n int) *chunk {
-	if q.tail != nil {
+	if q.tail != nil && q.tail.from == nil {
 		n = largeChunk // Where one was filled, more will come.
 	}
 	c := newChunk(n)
+	q.push(c)
+	return c
+}
+
+func (q *chunkQueue) push(c *chunk) {
 	if q.tail == nil {
 		q.head = c
 	} else {
 		q.tail.next = c
 	}
 	q.tail = c
-	return c
 }
 
 // reserve appends n bytes (at most smallChunk) in one piece and returns them for the caller to fill.
@@ -81,6 +94,53 @@ func (q *chunkQueue) append(p []byte) {
 		n := copy(t.buf[t.w:], p)
 		t.w += n
 		p = p[n:]
+	}
+}
+
+// worthBorrowing is from how many bytes on a chunk of their own costs less than copying them.
+const worthBorrowing = 2 << 10
+
+// borrow is append for bytes that may stay where they are, until they are written or keep is called. Nobody may change
+// them any more.
+func (q *chunkQueue) borrow(s span) {
+	n := s.to - s.from
+	t := q.tail
+	switch {
+	case t != nil && t.from == s.block && t.w == s.from:
+		t.buf, t.w = s.block.buf[:s.to], s.to
+	case n < worthBorrowing:
+		q.append(s.bytes())
+		return
+	default:
+		c := borrowedChunks.Get().(*chunk) //nolint:forcetypeassert // The pool makes nothing else.
+		s.block.refs.Add(1)
+		c.from, c.buf, c.r, c.w = s.block, s.block.buf[:s.to], s.from, s.to
+		q.push(c)
+	}
+	q.size += n
+}
+
+// keep copies what is borrowed: to wait with it could keep much more memory than it is.
+func (q *chunkQueue) keep() {
+	c := q.head
+	for c != nil && c.from == nil {
+		c = c.next
+	}
+	if c == nil {
+		return
+	}
+	c = q.head
+	*q = chunkQueue{}
+	for c != nil {
+		next := c.next
+		if c.next = nil; c.from == nil {
+			q.push(c)
+			q.size += c.w - c.r
+		} else {
+			q.append(c.buf[c.r:c.w])
+			c.free()
+		}
+		c = next
 	}
 }
 

@@ -84,6 +84,7 @@ type conn struct {
 	closing     bool // the writer ends the connection when all is written
 	dead        bool // nothing can be written any more
 	writing     bool // somebody takes the output and writes it, until there is none
+	slow        bool // the socket did not take it all; until it has, what is appended waits
 	wakeOwed    bool // somebody will start that
 	saidGoodbye bool
 	gateWaits   bool

@@ -24,29 +24,16 @@ func (c *conn) startWriting(w *waker) {
 		return
 	}
 	c.writing = true
-	if !c.hurried(w) || c.out.size == 0 || c.out.head.next != nil && !canGather {
+	if !c.hurried(w) || !c.mayTry() {
 		c.mu.Unlock()
 		go c.write()
 		return
 	}
-	batch := c.out
-	c.out = chunkQueue{}
-	c.outBusy = batch.size
-	c.mu.Unlock()
-
-	n, err := c.direct.write(&batch)
-
-	c.mu.Lock()
-	if err != nil {
-		batch.clear()
-	} else {
-		batch.drop(n)
-		c.out.prepend(&batch)
-	}
-	c.written(int64(n), err)
+	c.try()
 	more := c.mustWrite() // What is left, or came meanwhile.
 	c.writing = more
 	if !more {
+		c.slow = false
 		c.openGate()
 	}
 	c.unlock(w)
@@ -54,3 +41,36 @@ func (c *conn) startWriting(w *waker) {
 		go c.write()
 	}
 }
+
+// mayTry reports whether the output can be written without waiting. The lock is held.
+func (c *conn) mayTry() bool {
+	return c.direct != nil && c.out.size > 0 && (canGather || c.out.head.next == nil)
+}
+
+// try writes what the socket takes without waiting. What it does not take is slow's from then on. The lock is held, and
+// released meanwhile.
+func (c *conn) try() {
+	batch := c.out
+	c.out = chunkQueue{}
+	c.outBusy = batch.size
+	c.mu.Unlock()
+
+	n, err := c.direct.write(&batch)
+	if err != nil {
+		batch.clear()
+	} else {
+		batch.drop(n)
+		batch.keep()
+	}
+
+	c.mu.Lock()
+	if !batch.empty() {
+		c.slow = true
+		c.out.keep()
+		c.out.prepend(&batch)
+	}
+	c.written(int64(n), err)
+}
+
+// mayBorrow reports whether output may be left where it was read. The lock is held.
+func (c *conn) mayBorrow() bool { return c.direct != nil && canGather && !c.slow }

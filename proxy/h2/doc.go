@@ -12,5 +12,6 @@
 // the queue empties. A stream's window is 64 KiB, and doubles up to 1 MiB as long as what comes goes straight on; all
 // windows of one client's calls together grow by no more than Options.MaxBuffered. Request bodies beyond MaxBuffered stop the
 // client's connection. Output that a socket does not take stops at 256 KiB of DATA, and at 1 MiB of anything the peer is
-// not read from any more. Input that is not worked on yet is 64 KiB at most, and 256 KiB on a connection to the upstream.
+// not read from any more. What is written at once is written from the input that it came in; what has to wait, in either
+// place, is a copy, since a few bytes would otherwise keep a whole input. Input that is not worked on yet is 64 KiB at most, and 256 KiB on a connection to the upstream.
 package h2

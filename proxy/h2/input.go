@@ -1,10 +1,13 @@
 package h2
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // inputBuffer holds what was read and not yet worked on. It is small until a connection shows that it has more to say.
 type inputBuffer struct {
-	buf    *[]byte // nil while there is nothing in it
+	buf    *block // nil while there is nothing in it
 	r, w   int
 	size   inputSize // of the next buffer
 	limit  inputSize // the largest that it may have
@@ -26,24 +29,50 @@ var inputSizes = [...]int{smallInput: 4 << 10, largeInput: 64 << 10, bulkInput: 
 // sparseReads is after how many small reads a larger buffer is given back.
 const sparseReads = 64
 
+// block is the memory of an input buffer. What the reader forwards may be written from where it stands: then the block is
+// shared with the output of other connections, and used again when all have let go of it.
+type block struct {
+	buf  []byte
+	refs atomic.Int32
+}
+
+// span is a part of a block: whole frames.
+type span struct {
+	block    *block
+	from, to int
+}
+
+func (s span) bytes() []byte { return s.block.buf[s.from:s.to] }
+
+// payload is that of the only frame.
+func (s span) payload() []byte { return s.block.buf[s.from+frameHeaderLen : s.to] }
+
 var inputs = [len(inputSizes)]sync.Pool{
 	smallInput: {New: func() any { return newInput(smallInput) }},
 	largeInput: {New: func() any { return newInput(largeInput) }},
 	bulkInput:  {New: func() any { return newInput(bulkInput) }},
 }
 
-func newInput(size inputSize) *[]byte {
-	b := make([]byte, inputSizes[size])
-	return &b
+func newInput(size inputSize) *block {
+	return &block{buf: make([]byte, inputSizes[size])}
 }
 
-func getInput(size inputSize) *[]byte {
-	return inputs[size].Get().(*[]byte) //nolint:forcetypeassert // The pools make nothing else.
+func getInput(size inputSize) *block {
+	b := inputs[size].Get().(*block) //nolint:forcetypeassert // The pools make nothing else.
+	b.refs.Store(1)
+	return b
 }
 
-func putInput(b *[]byte) {
+// shared reports whether anybody but the reader has some of it. The reader alone can say that nobody has.
+func (b *block) shared() bool { return b.refs.Load() > 1 }
+
+// release lets go of the block. It must not be used by who called this.
+func (b *block) release() {
+	if b.refs.Add(-1) > 0 {
+		return
+	}
 	for size := range inputs {
-		if len(*b) == inputSizes[size] {
+		if len(b.buf) == inputSizes[size] {
 			inputs[size].Put(b)
 			return
 		}
@@ -56,7 +85,7 @@ func (b *inputBuffer) next() (h frameHeader, payload []byte, ok bool, err error)
 	if have < frameHeaderLen {
 		return h, nil, false, nil
 	}
-	h = parseFrameHeader((*b.buf)[b.r:])
+	h = parseFrameHeader(b.buf.buf[b.r:])
 	if h.length > maxFrameSize {
 		return h, nil, false, frameSizeError("frame is larger than allowed")
 	}
@@ -65,7 +94,12 @@ func (b *inputBuffer) next() (h frameHeader, payload []byte, ok bool, err error)
 	}
 	start := b.r + frameHeaderLen
 	b.r = start + h.length
-	return h, (*b.buf)[start:b.r:b.r], true, nil
+	return h, b.buf.buf[start:b.r:b.r], true, nil
+}
+
+// last is the frame, of n bytes, that was just taken.
+func (b *inputBuffer) last(n int) span {
+	return span{block: b.buf, from: b.r - n - frameHeaderLen, to: b.r}
 }
 
 // peek returns the next frame, if it is whole, without taking it.
@@ -74,13 +108,16 @@ func (b *inputBuffer) peek() (h frameHeader, ok bool) {
 	if have < frameHeaderLen {
 		return h, false
 	}
-	h = parseFrameHeader((*b.buf)[b.r:])
+	h = parseFrameHeader(b.buf.buf[b.r:])
 	return h, have >= frameHeaderLen+h.length
 }
 
 // room returns where the next read may go: at least as much as the frame needs that has begun.
 func (b *inputBuffer) room() []byte {
 	if b.r == b.w {
+		if b.buf != nil && b.buf.shared() {
+			b.free()
+		}
 		b.r, b.w = 0, 0
 		if b.size > smallInput && b.sparse >= sparseReads {
 			b.size--
@@ -93,21 +130,28 @@ func (b *inputBuffer) room() []byte {
 	}
 	need := frameHeaderLen
 	if b.w-b.r >= frameHeaderLen {
-		need += parseFrameHeader((*b.buf)[b.r:]).length
+		need += parseFrameHeader(b.buf.buf[b.r:]).length
 	}
-	if need > len(*b.buf) {
+	if need > len(b.buf.buf) {
 		b.enlarge()
 	}
-	if b.r > 0 && (len(*b.buf)-b.r < need || b.w == len(*b.buf)) {
-		b.w = copy(*b.buf, (*b.buf)[b.r:b.w])
+	if b.r > 0 && (len(b.buf.buf)-b.r < need || b.w == len(b.buf.buf)) {
+		from := b.buf
+		if from.shared() {
+			b.buf = getInput(b.size)
+		}
+		b.w = copy(b.buf.buf, from.buf[b.r:b.w])
 		b.r = 0
+		if b.buf != from {
+			from.release()
+		}
 	}
-	return (*b.buf)[b.w:]
+	return b.buf.buf[b.w:]
 }
 
 // filled says that n bytes were read into room.
 func (b *inputBuffer) filled(n int) {
-	full := b.w+n == len(*b.buf)
+	full := b.w+n == len(b.buf.buf)
 	b.w += n
 	switch {
 	case full && b.size < max(b.limit, largeInput):
@@ -123,16 +167,16 @@ func (b *inputBuffer) filled(n int) {
 func (b *inputBuffer) enlarge() {
 	b.size++
 	next := getInput(b.size)
-	b.w = copy(*next, (*b.buf)[b.r:b.w])
+	b.w = copy(next.buf, b.buf.buf[b.r:b.w])
 	b.r = 0
-	putInput(b.buf)
+	b.buf.release()
 	b.buf, b.sparse = next, 0
 }
 
 // free gives the memory back, with what is in it.
 func (b *inputBuffer) free() {
 	if b.buf != nil {
-		putInput(b.buf)
+		b.buf.release()
 		b.buf, b.r, b.w = nil, 0, 0
 	}
 }

@@ -23,7 +23,7 @@ func (c *conn) read() error {
 				if c.in.w-c.in.r < len(http2.ClientPreface) {
 					break
 				}
-				got := (*c.in.buf)[c.in.r : c.in.r+len(http2.ClientPreface)]
+				got := c.in.buf.buf[c.in.r : c.in.r+len(http2.ClientPreface)]
 				if string(got) != http2.ClientPreface {
 					return &connError{code: http2.ErrCodeProtocol, text: errBogusPreface.Error()}
 				}
@@ -55,7 +55,7 @@ func (c *conn) read() error {
 			c.wakes.now = c.now
 			c.lastRead.Store(c.now)
 			c.in.filled(n)
-			if preface && !prefacePossible((*c.in.buf)[c.in.r:c.in.w]) {
+			if preface && !prefacePossible(c.in.buf.buf[c.in.r:c.in.w]) {
 				return &connError{code: http2.ErrCodeProtocol, text: errBogusPreface.Error()}
 			}
 			continue
@@ -101,7 +101,7 @@ func (c *conn) pause() error {
 func (c *conn) noteWaiting(preface bool) {
 	waits := preface || !c.settled || c.block.id != 0
 	if !waits && c.in.w > c.in.r {
-		waits = c.in.w-c.in.r < frameHeaderLen || parseFrameHeader((*c.in.buf)[c.in.r:]).kind != http2.FrameData
+		waits = c.in.w-c.in.r < frameHeaderLen || parseFrameHeader(c.in.buf.buf[c.in.r:]).kind != http2.FrameData
 	}
 	switch {
 	case !waits:
@@ -131,6 +131,10 @@ func (c *conn) write() {
 			c.mu.Lock()
 			continue
 		}
+		if !c.slow && c.mayTry() {
+			c.try()
+			continue
+		}
 		var batch chunkQueue
 		c.out.cut(&batch, writeRound)
 		c.outBusy = batch.size
@@ -145,7 +149,7 @@ func (c *conn) write() {
 		c.mu.Lock()
 		c.written(n, err)
 	}
-	c.writing = false
+	c.writing, c.slow = false, false
 	c.openGate()
 	c.unlock(&w)
 	w.flush()
@@ -227,9 +231,9 @@ func netConn(nc net.Conn) net.Conn {
 func (c *conn) linger() {
 	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 	buf := getInput(smallInput)
-	defer putInput(buf)
+	defer buf.release()
 	for {
-		if _, err := c.nc.Read(*buf); err != nil {
+		if _, err := c.nc.Read(buf.buf); err != nil {
 			return
 		}
 	}

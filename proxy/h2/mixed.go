@@ -19,7 +19,8 @@ type mixed struct {
 // piece is one frame of them.
 type piece struct {
 	from, to *stream
-	data     []byte
+	raw      span
+	n        int // of the payload
 	end      bool
 	done     bool // it went on, or is wanted no more
 	lost     bool // it is wanted no more
@@ -28,14 +29,14 @@ type piece struct {
 
 var mixes = sync.Pool{New: func() any { return new(mixed) }}
 
-func (m *mixed) add(s *stream, data []byte, end bool) {
-	m.pieces[m.n] = piece{from: s, to: s.peer, data: data, end: end}
+func (m *mixed) add(s *stream, raw span, end bool) {
+	m.pieces[m.n] = piece{from: s, to: s.peer, raw: raw, n: raw.to - raw.from - frameHeaderLen, end: end}
 	m.n++
 }
 
-// takeMixed takes what follows data, which came on s and was just accounted for, as long as nothing about it needs a
+// takeMixed takes what follows raw, a frame that came on s and was just accounted for, as long as nothing about it needs a
 // closer look. It returns nil if there is nothing like that. The lock is held.
-func (c *conn) takeMixed(s *stream, data []byte) *mixed {
+func (c *conn) takeMixed(s *stream, raw span) *mixed {
 	var m *mixed
 	for m == nil || m.n < maxMixed {
 		h, ok := c.in.peek()
@@ -50,9 +51,9 @@ func (c *conn) takeMixed(s *stream, data []byte) *mixed {
 		}
 		if m == nil {
 			m = mixes.Get().(*mixed) //nolint:forcetypeassert // The pool makes nothing else.
-			m.add(s, data, false)
+			m.add(s, raw, false)
 		}
-		_, p, _, _ := c.in.next()
+		c.in.r += frameHeaderLen + h.length
 		t.recvWindow -= int64(h.length)
 		c.recvWindow -= int64(h.length)
 		c.unacked += int64(h.length)
@@ -61,7 +62,7 @@ func (c *conn) takeMixed(s *stream, data []byte) *mixed {
 			c.giveCredit(t, t.lazy, true)
 			t.lazy = 0
 		}
-		m.add(t, p, end)
+		m.add(t, c.in.last(h.length), end)
 	}
 	return m
 }
@@ -100,7 +101,7 @@ func (c *conn) sendPieces(pieces []piece) {
 		if p.to.gone.Load() {
 			p.lost = true
 		} else {
-			p.admitted = c.sendData(p.to, p.data, p.end)
+			p.admitted = c.sendFrame(p.to, p.raw, p.end)
 		}
 		if c.side >= limboSide {
 			return
@@ -116,7 +117,7 @@ func (c *conn) forwardedMixed(pieces []piece) {
 		if p.lost {
 			continue
 		}
-		s, waits := p.from, len(p.data)-p.admitted
+		s, waits := p.from, p.n-p.admitted
 		s.lazy += p.admitted
 		if waits == 0 && (s.lazy < lazyCredit || p.end) {
 			continue

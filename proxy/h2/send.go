@@ -149,38 +149,71 @@ func (c *conn) sendData(s *stream, p []byte, end bool) (admitted int) {
 	return admitted
 }
 
-// sendRun is sendData for a run. What of it can go out at once does so as it came, but for the stream's number.
-func (c *conn) sendRun(s *stream, r run) (admitted int) {
-	whole := c.side < limboSide && s.queue.empty() && !s.endQueued && c.ready.first == nil &&
-		c.allowed(s, r.size) > 0 && int64(r.size) <= min(s.sendWindow, c.sendWindow)
-	if whole {
-		c.outTotal += uint64(len(r.raw))
-		s.sendWindow -= int64(r.size)
-		c.sendWindow -= int64(r.size)
-		c.dataSent += r.frames
-		c.sentSince = true
+// sendFrame is sendData for a whole frame as it came, which is not read any more. If all of it can go out at once it
+// does so as it is, but for the stream's number.
+func (c *conn) sendFrame(s *stream, raw span, end bool) (admitted int) {
+	n := raw.to - raw.from - frameHeaderLen
+	if n == 0 || !c.goesWhole(s, n, n) {
+		return c.sendData(s, raw.payload(), end)
 	}
-	for rest := r.raw; len(rest) > 0; {
+	c.renumber(s, raw.bytes(), n, end)
+	c.sendRaw(s, raw, 1, n, end)
+	return n
+}
+
+// sendRun is sendFrame for a run.
+func (c *conn) sendRun(s *stream, r run) (admitted int) {
+	whole := c.goesWhole(s, 1, r.size)
+	for rest := r.raw.bytes(); len(rest) > 0; {
 		h := parseFrameHeader(rest)
-		p := rest[frameHeaderLen : frameHeaderLen+h.length]
+		end := h.has(http2.FlagDataEndStream)
+		if whole {
+			c.renumber(s, rest, h.length, end)
+		} else {
+			admitted += c.sendData(s, rest[frameHeaderLen:frameHeaderLen+h.length], end)
+		}
 		rest = rest[frameHeaderLen+h.length:]
-		if !whole {
-			admitted += c.sendData(s, p, h.has(http2.FlagDataEndStream))
-			continue
-		}
-		putFrameHeader(r.raw[len(r.raw)-len(rest)-h.length-frameHeaderLen:], h.length, http2.FrameData, h.flags&http2.FlagDataEndStream, s.id)
-		if c.side == upstreamSide {
-			s.call.keepForReplay(p)
-		}
 	}
 	if !whole {
 		return admitted
 	}
-	c.out.append(r.raw)
-	if r.end {
+	c.sendRaw(s, r.raw, r.frames, r.size, r.end)
+	return r.size
+}
+
+// goesWhole reports whether size bytes of s may go out now, in frames that began with one of n bytes.
+func (c *conn) goesWhole(s *stream, n, size int) bool {
+	return c.side < limboSide && s.queue.empty() && !s.endQueued && c.ready.first == nil &&
+		c.allowed(s, n) >= n && int64(size) <= min(s.sendWindow, c.sendWindow)
+}
+
+// renumber makes the frame at the front of raw one of s.
+func (c *conn) renumber(s *stream, raw []byte, n int, end bool) {
+	var flags http2.Flags
+	if end {
+		flags = http2.FlagDataEndStream
+	}
+	putFrameHeader(raw, n, http2.FrameData, flags, s.id)
+	if c.side == upstreamSide && s.call != nil {
+		s.call.keepForReplay(raw[frameHeaderLen : frameHeaderLen+n])
+	}
+}
+
+// sendRaw sends frames of s that are ready, with size bytes of payload.
+func (c *conn) sendRaw(s *stream, raw span, frames, size int, end bool) {
+	if c.mayBorrow() {
+		c.out.borrow(raw)
+	} else {
+		c.out.append(raw.bytes())
+	}
+	c.outTotal += uint64(raw.to - raw.from)
+	s.sendWindow -= int64(size)
+	c.sendWindow -= int64(size)
+	c.dataSent += frames
+	c.sentSince = true
+	if end {
 		c.ended(s)
 	}
-	return r.size
 }
 
 // sendTrailers sends trailers and END_STREAM, once what waits has gone. fields is copied if it must be kept.
