@@ -7,10 +7,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/proxy/h2"
 	"github.com/execgate/execgate/schema"
 )
@@ -19,44 +21,114 @@ import (
 // schema knows, on which no plan fires. Everything else is the Proxy's, which decides as it always does.
 type director struct{ p *Proxy }
 
+// onlyTheProxy are fields that ask for something that only the Proxy does.
+const onlyTheProxy = h2.NotableOrigin | h2.NotableExpect | h2.NotableTrailer | h2.NotableContentTypes
+
 // Decide looks at a request's headers.
 func (d director) Decide(h *h2.Head) h2.Action {
 	p := d.p
-	if h.Method() != http.MethodPost || kindOf(h.ContentType()) != contentGRPC || h.Authority() == "" || !plainMethod(h.Path()) {
+	if h.Method() != http.MethodPost || kindOf(h.ContentType()) != contentGRPC || h.Authority() == "" {
 		return h2.Action{Handler: p}
 	}
-	found := lookAt(h.Fields())
-	if found.odd || found.contentTypes != 1 {
+	if h.Notable()&onlyTheProxy != 0 {
 		return h2.Action{Handler: p}
 	}
 	snapshot, known := p.snapshot(), p.schema()
-	if held(snapshot, known) != nil || known == nil {
+	if snapshot == nil || known == nil {
 		return h2.Action{Handler: p}
 	}
-	m := known.Method(h.Path())
-	if m == nil { // To the upstream it may be something else, a REST route for one.
-		return h2.Action{Handler: p}
-	}
-	request, response := snapshot.Call(m.FullMethod)
-	if (request != nil || response != nil) && !exempt(m.FullMethod) {
-		if request, response = streamPlans(m, request, response); request != nil || response != nil {
-			p.trust.relayClient(h) // So that it is there when the call is given back.
-			return h2.Action{Handler: p, Relayable: response == nil}
+	c := p.trust.relayClient(h)
+	decided := p.decided.of(snapshot, known)
+	slot := c.slot(h.Path())
+	m := *slot
+	if m == nil || m.decided != decided || m.path != h.Path() {
+		var relayable bool
+		if m, relayable = relayedCalls(h.Path(), snapshot, known); m == nil {
+			return h2.Action{Handler: p, Relayable: relayable}
 		}
+		m.decided = decided
+		*slot = m
 	}
-	p.trust.forwardRelayed(h, found)
+	c.forward(h, c.host(h.Authority()))
 	p.inFlight.Add(1)
 	return h2.Action{Tag: m}
 }
 
+// relayedMethod is a method whose calls are relayed.
+type relayedMethod struct {
+	path, label string
+	decided     uint64 // by which snapshot and schema; see generations
+	// succeeded counts calls that are OK, where the observer has something quicker than RequestDone; nil until the first.
+	succeeded atomic.Pointer[func(time.Duration)]
+}
+
+// relayedCalls returns what is known of a path's calls if they are relayed, and nil if the Proxy has to look at each.
+// relayable says that it may give them back then.
+func relayedCalls(path string, snapshot *dispatcher.Snapshot, known *schema.Schema) (m *relayedMethod, relayable bool) {
+	if !plainMethod(path) || held(snapshot, known) != nil {
+		return nil, false
+	}
+	method := known.Method(path)
+	if method == nil { // To the upstream it may be something else, a REST route for one.
+		return nil, false
+	}
+	request, response := snapshot.Call(method.FullMethod)
+	if (request != nil || response != nil) && !exempt(method.FullMethod) {
+		if request, response = streamPlans(method, request, response); request != nil || response != nil {
+			return nil, response == nil
+		}
+	}
+	return &relayedMethod{path: strings.Clone(path), label: strings.Clone(method.FullMethod)}, false
+}
+
+// generations numbers the pairs of a snapshot and a schema that decisions were taken by, so that what is remembered of one
+// does not keep the two in memory.
+type generations struct{ current atomic.Pointer[generation] }
+
+type generation struct {
+	snapshot *dispatcher.Snapshot
+	known    *schema.Schema
+	number   uint64
+}
+
+// of returns the number of a pair, which no other pair had or will have.
+func (g *generations) of(snapshot *dispatcher.Snapshot, known *schema.Schema) uint64 {
+	for {
+		now := g.current.Load()
+		if now != nil && now.snapshot == snapshot && now.known == known {
+			return now.number
+		}
+		next := &generation{snapshot: snapshot, known: known, number: 1}
+		if now != nil {
+			next.number = now.number + 1
+		}
+		if g.current.CompareAndSwap(now, next) {
+			return next.number
+		}
+	}
+}
+
 // Done records a relayed call.
 func (d director) Done(c *h2.Call) {
-	label := otherMethod
-	if m, ok := c.Tag.(*schema.Method); ok {
-		label = m.FullMethod
+	if m, ok := c.Tag.(*relayedMethod); ok {
+		d.p.relayed(m, c)
+	} else {
+		d.p.observer.RequestDone(protocolNames[protocolGRPC], otherMethod, relayedCode(c), c.Duration)
 	}
-	d.p.observer.RequestDone(protocolNames[protocolGRPC], label, relayedCode(c), c.Duration)
 	d.p.inFlight.Add(-1)
+}
+
+func (p *Proxy) relayed(m *relayedMethod, c *h2.Call) {
+	if c.GRPCStatus != "0" || p.counts == nil {
+		p.observer.RequestDone(protocolNames[protocolGRPC], m.label, relayedCode(c), c.Duration)
+		return
+	}
+	count := m.succeeded.Load()
+	if count == nil {
+		count = new(p.counts.RequestsDone(protocolNames[protocolGRPC], m.label, codeNames[codes.OK]))
+		m.succeeded.Store(count)
+	}
+	(*count)(c.Duration)
 }
 
 // handBack gives a call whose request has passed back to the engine, which relays the answer frame by frame. It reports
@@ -71,8 +143,7 @@ func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
 	if h == nil {
 		return false, nil
 	}
-	found := lookAt(h.Fields())
-	if found.odd {
+	if h.Notable()&onlyTheProxy != 0 {
 		return false, nil
 	}
 	body := op.head
@@ -93,7 +164,7 @@ func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
 		}
 		h.Set("grpc-timeout", formatGRPCTimeout(left))
 	}
-	p.trust.forwardRelayed(h, found)
+	p.trust.relayClient(h).forward(h, h2.Field{Name: "x-forwarded-host", Value: h.Authority()})
 	asked := time.Now()
 	op.handedBack = true // Once Relay was called, it cannot be said any more.
 	if relayer.Relay(h2.Handback{Body: body, Deadline: op.deadline, Ended: func(c *h2.Call) { p.relayEnded(op, c, asked) }}) {
@@ -151,35 +222,6 @@ func plainMethod(path string) bool {
 	return len(path) > 1 && path[0] == '/' && path[1] != '/'
 }
 
-// relayedFields is what a request's fields mean for its relay.
-type relayedFields struct {
-	contentTypes int
-	odd          bool // something is asked for that only the Proxy does
-	drop         bool // some may not travel on
-	te           bool
-	forwarded    bool // Forwarded or X-Forwarded
-}
-
-func lookAt(fields []h2.Field) (found relayedFields) {
-	for i := range fields {
-		switch name := fields[i].Name; name {
-		case "content-type":
-			found.contentTypes++
-		case "origin", "expect", "trailer":
-			found.odd = true
-		case "proxy-authenticate", "proxy-authorization", "http2-settings":
-			found.drop = true
-		case "te":
-			found.te = true
-		default:
-			if forwardedName(name) {
-				found.forwarded = true
-			}
-		}
-	}
-	return found
-}
-
 func forwardedName(name string) bool {
 	return name == "forwarded" || strings.HasPrefix(name, "x-forwarded-")
 }
@@ -189,10 +231,24 @@ func ownHop(name string) bool {
 	return name == "proxy-authenticate" || name == "proxy-authorization" || name == "http2-settings"
 }
 
-// relayClient is what all calls of one connection have in common.
+// relayClient is what all calls of one connection have in common, and what is remembered of those before.
 type relayClient struct {
 	ip, proto string
 	trusted   bool
+	fields    [2]h2.Field // x-forwarded-for, x-forwarded-proto
+
+	// Decide's only: handlers that give calls back have the rest at the same time.
+	lastHost h2.Field // x-forwarded-host
+	methods  [8]*relayedMethod
+}
+
+// slot is where a path's calls are remembered.
+func (c *relayClient) slot(path string) **relayedMethod {
+	n := len(path)
+	if n == 0 {
+		return &c.methods[0]
+	}
+	return &c.methods[(n+5*int(path[n-1])+3*int(path[n/2]))%len(c.methods)]
 }
 
 func (t trust) relayClient(h *h2.Head) *relayClient {
@@ -204,31 +260,41 @@ func (t trust) relayClient(h *h2.Head) *relayClient {
 		c.proto = "https"
 	}
 	c.trusted = t.trusts(c.ip)
+	c.fields = [2]h2.Field{h2.NewField("x-forwarded-for", c.ip), h2.NewField("x-forwarded-proto", c.proto)}
 	h.SetMemo(c)
 	return c
 }
 
-// forwardRelayed does to a relayed call's fields what outgoing and forward do to a request's.
-func (t trust) forwardRelayed(h *h2.Head, found relayedFields) {
-	if found.drop {
+// host is x-forwarded-host for an authority.
+func (c *relayClient) host(authority string) h2.Field {
+	if c.lastHost.Value != authority {
+		c.lastHost = h2.NewField("x-forwarded-host", strings.Clone(authority))
+	}
+	return c.lastHost
+}
+
+// forward does to a relayed call's fields what outgoing and trust.forward do to a request's. host is added unless a proxy
+// that is trusted said another.
+func (c *relayClient) forward(h *h2.Head, host h2.Field) {
+	notable := h.Notable()
+	if notable&h2.NotableOwnHop != 0 {
 		h.Remove(ownHop)
 	}
-	if found.te { // The engine lets only "trailers" in, in any case.
+	if notable&h2.NotableTE != 0 { // The engine lets only "trailers" in, in any case.
 		h.Set("te", "trailers")
 	}
-	c := t.relayClient(h)
-	if c.trusted && found.forwarded {
-		c.extend(h)
-		return
-	}
-	if found.forwarded {
+	if notable&h2.NotableForwarded != 0 {
+		if c.trusted {
+			c.extend(h)
+			return
+		}
 		h.Remove(forwardedName)
 	}
 	if c.ip != "" {
-		h.Add("x-forwarded-for", c.ip)
+		h.AddField(c.fields[0])
 	}
-	h.Add("x-forwarded-host", h.Authority())
-	h.Add("x-forwarded-proto", c.proto)
+	h.AddField(host)
+	h.AddField(c.fields[1])
 }
 
 // extend continues what a trusted proxy said.

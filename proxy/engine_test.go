@@ -5,16 +5,21 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/execgate/execgate/conditions"
+	"github.com/execgate/execgate/dispatcher"
 	"github.com/execgate/execgate/proxy"
+	"github.com/execgate/execgate/schema"
 	"github.com/execgate/execgate/targetclient"
 )
 
@@ -67,6 +72,44 @@ func TestBothEnginesSendTheSameMetadata(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestWhatAConnectionRemembersIsNotOlderThanTheConfiguration: a call goes by the snapshot and the schema of its time, although the
+// connection had calls of the same method before.
+func TestWhatAConnectionRemembersIsNotOlderThanTheConfiguration(t *testing.T) {
+	t.Parallel()
+	veto := startTarget(t, "veto", targetclient.KindCall, true, func(envelope) (int, string) { return 403, "" })
+	var snapshot atomic.Pointer[dispatcher.Snapshot]
+	var known atomic.Pointer[schema.Schema]
+	empty, vetoes := snapshotOf(t, nil), snapshotOf(t, targetsOf(veto), on(t, "request/grpc.testing.TestService/EmptyCall", "veto"))
+	snapshot.Store(empty)
+	known.Store(testSchema())
+	service := &seenService{seen: make(chan metadata.MD, 64)}
+	g := startGatewayServer(t, startGRPC(t, false, service), func(o *proxy.Options) {
+		o.Snapshot, o.Schema = snapshot.Load, known.Load
+	}, proxy.ServerOptions{Relay: true})
+	client := dialGRPC(t, g)
+	call := func(want codes.Code) {
+		t.Helper()
+		if _, err := client.EmptyCall(testContext(t), &testpb.Empty{}); status.Code(err) != want {
+			t.Fatalf("the call ended with %v, not %v", err, want)
+		}
+	}
+	for range 3 {
+		call(codes.OK)
+		call(codes.OK)
+		snapshot.Store(vetoes)
+		call(codes.FailedPrecondition)
+		known.Store(nil)
+		call(codes.Unavailable)
+		snapshot.Store(empty)
+		call(codes.OK)
+		known.Store(testSchema())
+		snapshot.Store(vetoes)
+		call(codes.FailedPrecondition)
+		snapshot.Store(snapshotOf(t, nil))
+		call(codes.OK)
 	}
 }
 

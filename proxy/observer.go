@@ -23,6 +23,13 @@ type Observer interface {
 	Unevaluated(phase, reason string)
 }
 
+// RequestCounter is what an Observer may be besides: something that looks labels up once for many requests.
+type RequestCounter interface {
+	// RequestsDone returns what counts requests with these labels as RequestDone does. It is kept and may be called at any
+	// time, concurrently.
+	RequestsDone(protocol, method, code string) func(d time.Duration)
+}
+
 // noObserver is what a nil Observer stands for.
 type noObserver struct{}
 

@@ -70,6 +70,8 @@ type Proxy struct {
 	observer   Observer
 	logger     *slog.Logger
 
+	counts   RequestCounter // nil: the observer is none
+	decided  generations
 	inFlight atomic.Int64
 	tunnels  tunnels
 	unknown  loggedOnce
@@ -110,6 +112,7 @@ func New(o Options) (*Proxy, error) {
 	if p.observer == nil {
 		p.observer = noObserver{}
 	}
+	p.counts, _ = p.observer.(RequestCounter)
 	if p.logger == nil {
 		p.logger = slog.New(slog.DiscardHandler)
 	}

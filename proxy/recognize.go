@@ -48,6 +48,9 @@ const (
 )
 
 func kindOf(contentType string) contentKind {
+	if contentType == grpcContentType {
+		return contentGRPC
+	}
 	if hasFoldPrefix(contentType, grpcContentType) {
 		rest := contentType[len(grpcContentType):]
 		switch {

@@ -170,6 +170,17 @@ func (m *Metrics) RequestDone(protocol, method, code string, d time.Duration) {
 	}
 }
 
+// RequestsDone returns what counts requests with these labels as RequestDone does.
+func (m *Metrics) RequestsDone(protocol, method, code string) func(d time.Duration) {
+	requests, durations := m.requests.get(requestKey{protocol, method, code}), m.durations[protocol]
+	return func(d time.Duration) {
+		requests.Inc()
+		if durations != nil {
+			durations.Observe(d.Seconds())
+		}
+	}
+}
+
 // Overhead records the gateway's own share of a matched call.
 func (m *Metrics) Overhead(d time.Duration) { m.overhead.Observe(d.Seconds()) }
 

@@ -165,12 +165,17 @@ func TestManyGoroutinesLoseNothing(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 1000 {
-				m.RequestDone("grpc", "/a.B/"+string(rune('A'+i%20)), "OK", 0)
+				if method := "/a.B/" + string(rune('A'+i%20)); i%2 == 0 {
+					m.RequestDone("grpc", method, "OK", 0)
+				} else {
+					m.RequestsDone("grpc", method, "OK")(0)
+				}
 			}
 		})
 	}
 	wg.Wait()
 	lines := scrape(t, m)
+	expect(t, lines, map[string]string{`execgate_request_duration_seconds_count{protocol="grpc"}`: "4000"})
 	for i := range 20 {
 		expect(t, lines, map[string]string{
 			`execgate_requests_total{code="OK",method="/a.B/` + string(rune('A'+i)) + `",protocol="grpc"}`: "200",

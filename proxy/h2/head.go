@@ -16,7 +16,8 @@ type Head struct {
 	timeout                         string  // grpc-timeout
 	fields                          []Field // no pseudo-headers, no host
 	pseudos                         int     // so many fields stand before them in the reader's list
-	contentLength                   int64   // -1: not stated
+	notable                         Notable
+	contentLength                   int64 // -1: not stated
 	end                             bool
 	conn                            *conn
 	kept                            bool // it is a handler's, with a memo of its own
@@ -47,6 +48,35 @@ func (h *Head) EndStream() bool { return h.end }
 // Fields are the header fields in the order in which they came, without pseudo-headers and host. The slice must not be
 // kept; its strings may be.
 func (h *Head) Fields() []Field { return h.fields }
+
+// Notable says which fields a request came with that a proxy must do something about.
+type Notable uint8
+
+const (
+	// NotableOrigin is origin.
+	NotableOrigin Notable = 1 << iota
+	// NotableExpect is expect.
+	NotableExpect
+	// NotableTrailer is trailer.
+	NotableTrailer
+	// NotableOwnHop is proxy-authenticate, proxy-authorization or http2-settings.
+	NotableOwnHop
+	// NotableTE is te, unless it is there once and in the usual letters.
+	NotableTE
+	// NotableForwarded is forwarded, or one whose name begins with x-forwarded-.
+	NotableForwarded
+	// NotableContentTypes is content-type, more than once.
+	NotableContentTypes
+)
+
+var notableNames = [fieldNames]Notable{
+	nameOrigin: NotableOrigin, nameExpect: NotableExpect, nameTrailer: NotableTrailer,
+	nameProxyAuthenticate: NotableOwnHop, nameProxyAuthorization: NotableOwnHop, nameHTTP2Settings: NotableOwnHop,
+	nameForwarded: NotableForwarded,
+}
+
+// Notable says what of that the request came with. It does not follow what is changed.
+func (h *Head) Notable() Notable { return h.notable }
 
 // Get returns the first value of a field, "" if there is none. name is lower-case.
 func (h *Head) Get(name string) string {

@@ -20,6 +20,8 @@ type headerReader struct {
 	limit  int
 	size   int
 	over   bool // the list is larger than limit; fields are not all there
+
+	authority string // the last one that was valid
 }
 
 func newHeaderReader(limit int) *headerReader {
@@ -137,7 +139,7 @@ func parseLength(v string, prior int64) (int64, error) {
 // readRequest turns the decoded fields into h, or says why they are no request.
 func (r *headerReader) readRequest(h *Head) error {
 	*h = Head{contentLength: -1, conn: h.conn}
-	var authority bool
+	var authority, contentType, te bool
 	var host string
 	regular := false // Pseudo-headers are not to come any more.
 	n := 0           // so many fields are kept
@@ -177,7 +179,13 @@ func (r *headerReader) readRequest(h *Head) error {
 		if f.flaws != 0 {
 			return f.flaws.err()
 		}
+		h.notable |= notableNames[f.known]
 		switch f.known {
+		case nameTE:
+			if te || f.Value != "trailers" {
+				h.notable |= NotableTE
+			}
+			te = true
 		case nameHost:
 			// RFC 9113 8.3.1: two answers to whose request this is are one too many.
 			if host != "" || f.Value == "" || authority && f.Value != h.authority {
@@ -186,6 +194,10 @@ func (r *headerReader) readRequest(h *Head) error {
 			host = f.Value
 			continue
 		case nameContentType:
+			if contentType {
+				h.notable |= NotableContentTypes
+			}
+			contentType = true
 			if h.contentType == "" {
 				h.contentType = f.Value
 			}
@@ -210,16 +222,21 @@ func (r *headerReader) readRequest(h *Head) error {
 	if h.authority == "" {
 		h.authority = host
 	}
-	return h.check()
+	return r.check(h)
 }
 
 // check looks at the pseudo-headers together.
-func (h *Head) check() error {
+func (r *headerReader) check(h *Head) error {
 	if !validMethod(h.method) {
 		return errPseudo
 	}
-	if h.authority != "" && (!httpguts.ValidHostHeader(h.authority) || strings.IndexByte(h.authority, '@') >= 0) {
-		return errAuthority
+	if h.authority != r.authority {
+		if h.authority != "" && (!httpguts.ValidHostHeader(h.authority) || strings.IndexByte(h.authority, '@') >= 0) {
+			return errAuthority
+		}
+		if len(h.authority) <= longText {
+			r.authority = strings.Clone(h.authority)
+		}
 	}
 	if h.method == "CONNECT" {
 		if h.scheme != "" || h.path != "" || h.authority == "" {
@@ -240,6 +257,9 @@ func (h *Head) check() error {
 }
 
 func validMethod(m string) bool {
+	if m == "POST" || m == "GET" {
+		return true
+	}
 	for i := range len(m) {
 		c := m[i]
 		if !nameChars[c] && (c < 'A' || c > 'Z') {
