@@ -122,19 +122,23 @@ type Outcome struct {
 // been replaced by targets that were called earlier.
 func (d *Dispatcher) Dispatch(ctx context.Context, inv *Invocation) (Outcome, error) {
 	d.o.Observer.Matched(inv.Plan.Phase.String(), inv.Plan.Execution)
-	if gone := callerGone(ctx); gone != nil {
+	now := inv.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if gone := callerGone(ctx, now); gone != nil {
 		return Outcome{}, gone
 	}
 	run := d.begin(inv)
-	out, err := d.walk(ctx, inv, run)
+	out, err := d.walk(ctx, now, inv, run)
 	d.end(ctx, run, out, err)
 	return out, err
 }
 
-// walk calls the targets. What only seems to happen, it notes in run.
-func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outcome, error) {
+// walk calls the targets from now on. What only seems to happen, it notes in run.
+func (d *Dispatcher) walk(ctx context.Context, now time.Time, inv *Invocation, run *Run) (Outcome, error) {
 	var out Outcome
-	end := d.chainEnd()
+	end := d.chainEnd(now)
 	buffer, _ := payloads.Get().(*[]byte)
 	payload := (*buffer)[:0] // of the current content; empty: not built yet
 	defer func() {
@@ -150,8 +154,11 @@ func (d *Dispatcher) walk(ctx context.Context, inv *Invocation, run *Run) (Outco
 				return out, err
 			}
 		}
-		changed, failure := d.call(ctx, end, inv, run, target, payload)
-		if gone := callerGone(ctx); gone != nil {
+		changed, took, failure := d.call(ctx, now, end, inv, run, target, payload)
+		if now = now.Add(took); took == 0 {
+			now = time.Now()
+		}
+		if gone := callerGone(ctx, now); gone != nil {
 			return out, gone
 		}
 		if failure != nil {
@@ -201,40 +208,40 @@ func (d *Dispatcher) end(ctx context.Context, run *Run, out Outcome, err error) 
 	d.o.Recorder.Record(ctx, *run)
 }
 
-// chainEnd is when the targets of a dispatch that begins have used up their common
-// budget; zero: never.
-func (d *Dispatcher) chainEnd() time.Time {
+// chainEnd is when the targets of a dispatch that begins now have used up their
+// common budget; zero: never.
+func (d *Dispatcher) chainEnd(now time.Time) time.Time {
 	if d.o.ChainTimeout <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(d.o.ChainTimeout)
+	return now.Add(d.o.ChainTimeout)
 }
 
-// call calls one target according to its kind, and applies its answer.
-func (d *Dispatcher) call(ctx context.Context, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, failure *targetclient.Error) {
-	var took time.Duration
+// call calls one target according to its kind, and applies its answer. It
+// returns how long the call took, if there was one that was waited for.
+func (d *Dispatcher) call(ctx context.Context, now, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
 	switch {
-	case !end.IsZero() && !time.Now().Before(end):
+	case !end.IsZero() && !now.Before(end):
 		failure = &targetclient.Error{Reason: targetclient.ReasonTimeout, Err: targetclient.ErrChainTimeout}
 	case target.Kind == targetclient.KindAsync:
-		return false, d.enqueue(ctx, end, inv, target, payload)
+		return false, 0, d.enqueue(ctx, end, inv, target, payload)
 	case target.Kind == targetclient.KindWebhook || target.Kind == targetclient.KindCall:
-		changed, took, failure = d.ask(ctx, end, inv, run, target, payload)
+		changed, took, failure = d.ask(ctx, now, end, inv, run, target, payload)
 	default:
-		return false, &targetclient.Error{Reason: targetclient.ReasonFailed, Err: ErrUnknownKind}
+		return false, 0, &targetclient.Error{Reason: targetclient.ReasonFailed, Err: ErrUnknownKind}
 	}
 	outcome := "ok"
 	if failure != nil {
 		outcome = failure.Reason.String()
 	}
 	d.o.Observer.TargetCall(target.Name, outcome, took)
-	return changed, failure
+	return changed, took, failure
 }
 
 // ask waits for the target's answer, and applies it if the target's kind says
 // so. An answer without a body changes nothing.
-func (d *Dispatcher) ask(ctx context.Context, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
-	result, failure := d.do(ctx, targetclient.Call{Target: target, Body: payload, ChainEnd: end})
+func (d *Dispatcher) ask(ctx context.Context, now, end time.Time, inv *Invocation, run *Run, target *targetclient.Target, payload []byte) (changed bool, took time.Duration, failure *targetclient.Error) {
+	result, failure := d.do(ctx, targetclient.Call{Target: target, Body: payload, ChainEnd: end, Now: now})
 	if failure == nil && target.Kind == targetclient.KindCall && len(result.Body) > 0 {
 		changed, failure = apply(inv, run, result)
 	}
@@ -343,10 +350,16 @@ func newInterrupt(plan *Plan, target *targetclient.Target, failure *targetclient
 // callerGone returns nil as long as the caller waits. A deadline counts as
 // passed when the clock says so: a connection's own timer may notice earlier
 // than the context's.
-func callerGone(ctx context.Context) error {
+func callerGone(ctx context.Context, now time.Time) error {
+	if punctual, ok := ctx.(interface{ ErrAt(now time.Time) error }); ok { // It goes by the clock itself.
+		if err := punctual.ErrAt(now); err != nil {
+			return &CallerGoneError{Err: err}
+		}
+		return nil
+	}
 	if ctx.Err() == nil {
 		deadline, ok := ctx.Deadline()
-		if !ok || time.Now().Before(deadline) {
+		if !ok || now.Before(deadline) {
 			return nil
 		}
 		<-ctx.Done()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/execgate/execgate/conditions"
 )
@@ -49,6 +50,10 @@ type Invocation struct {
 	// Function is the run of a function. It takes the place of everything but
 	// Plan.
 	Function *FunctionRun
+
+	// Now is when the dispatch begins, if the caller has just looked at the
+	// clock. Zero: Dispatch does.
+	Now time.Time
 }
 
 // subject is the message that the targets of this phase may replace.

@@ -73,7 +73,7 @@ func decideOnce(p *Proxy, r *http.Request) (passes bool) {
 	passes = refusal == nil && op.request == nil && op.response == nil && op.method != nil
 	op.code = "OK"
 	p.inFlight.Add(1)
-	p.finish(op)
+	p.finish(op, 0)
 	return passes
 }
 

@@ -134,7 +134,7 @@ func (p *Proxy) relayed(m *relayedMethod, c *h2.Call) {
 // handBack gives a call whose request has passed back to the engine, which relays the answer frame by frame. It reports
 // false if that cannot be: the call did not come through the engine as gRPC, or the answer is not only relayed. After true,
 // op is not the handler's any more.
-func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
+func (p *Proxy) handBack(op *operation, now time.Time) (done bool, failure *callError) {
 	relayer, ok := op.w.(h2.Relayer)
 	if !ok || p.upstream.relay == nil || op.protocol != protocolGRPC || op.lateTrailers || !op.whole || len(op.r.Trailer) > 0 {
 		return false, nil
@@ -158,16 +158,15 @@ func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
 		}
 	}
 	if !op.deadline.IsZero() {
-		left := time.Until(op.deadline)
+		left := op.deadline.Sub(now)
 		if left <= 0 {
 			return false, deadlineError()
 		}
 		h.Set("grpc-timeout", formatGRPCTimeout(left))
 	}
 	p.trust.relayClient(h).forward(h, h2.Field{Name: "x-forwarded-host", Value: h.Authority()})
-	asked := time.Now()
 	op.handedBack = true // Once Relay was called, it cannot be said any more.
-	if relayer.Relay(h2.Handback{Body: body, Deadline: op.deadline, Ended: func(c *h2.Call) { p.relayEnded(op, c, asked) }}) {
+	if relayer.Relay(h2.Handback{Body: body, Deadline: op.deadline, Ended: func(c *h2.Call) { p.relayEnded(op, c, now) }}) {
 		return true, nil
 	}
 	op.handedBack = false
@@ -176,7 +175,8 @@ func (p *Proxy) handBack(op *operation) (done bool, failure *callError) {
 
 // relayEnded is told that a call which was given back has ended.
 func (p *Proxy) relayEnded(op *operation, c *h2.Call, asked time.Time) {
-	op.upstream = time.Since(asked)
+	took := time.Since(op.start)
+	op.upstream = took - asked.Sub(op.start)
 	op.started = true
 	op.code = relayedCode(c)
 	switch {
@@ -188,10 +188,10 @@ func (p *Proxy) relayEnded(op *operation, c *h2.Call, asked time.Time) {
 		op.outcome = outcomeUpstream
 	}
 	if p.logger.Enabled(op.ctx, slog.LevelInfo) {
-		go p.finish(op) // A log may block, and this may be the goroutine that reads the upstream's connection.
+		go p.finish(op, took) // A log may block, and this may be the goroutine that reads the upstream's connection.
 		return
 	}
-	p.finish(op)
+	p.finish(op, took)
 }
 
 // relayedCode is the metric's code for a relayed call.

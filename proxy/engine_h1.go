@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/execgate/execgate/proxy/h1"
 )
@@ -238,7 +239,7 @@ func (x *relayed) Done() {
 		op.code = x.p.answerCode(op, &x.answer)
 	}
 	x.op = nil
-	x.p.finish(op)
+	x.p.finish(op, time.Since(op.start))
 	x.url, x.answer = url.URL{}, http.Response{}
 	clear(x.header)
 	clear(x.values)

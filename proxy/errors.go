@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/execgate/execgate/dispatcher"
+	"github.com/execgate/execgate/internal/patience"
 	"github.com/execgate/execgate/targetclient"
 )
 
@@ -122,11 +123,19 @@ func forwardedText(message string, status int) string {
 }
 
 // callerError returns the error for a caller that cancelled or whose deadline passed (D-42); nil while it waits.
-func callerError(ctx context.Context) *callError {
-	err := ctx.Err()
+func callerError(ctx context.Context) *callError { return callerErrorAt(ctx, time.Now()) }
+
+// callerErrorAt is callerError for who has just looked at the clock.
+func callerErrorAt(ctx context.Context, now time.Time) *callError {
+	var err error
+	if own, ok := ctx.(*patience.Context); ok {
+		err = own.ErrAt(now)
+	} else {
+		err = ctx.Err()
+	}
 	if err == nil {
 		// The clock may be ahead of the context's timer: a connection's own timer fires on its own.
-		if deadline, ok := ctx.Deadline(); !ok || time.Now().Before(deadline) {
+		if deadline, ok := ctx.Deadline(); !ok || now.Before(deadline) {
 			return nil
 		}
 		return deadlineError()

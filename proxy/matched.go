@@ -23,7 +23,7 @@ func (p *Proxy) serveMatched(op *operation, c codec) {
 // what cannot be evaluated, and nobody may veto, has passed.
 func (p *Proxy) admit(op *operation, c codec) bool {
 	problem, err := c.readRequest(op, p.limitFor(op.fullMethod))
-	op.received = time.Now()
+	op.received = op.now()
 	if err != nil {
 		p.fail(op, upstreamError(op.ctx, err, err))
 		return false
@@ -49,18 +49,17 @@ func (p *Proxy) admit(op *operation, c codec) bool {
 
 // proceed runs what follows the request message: targets, upstream, targets, answer.
 func (p *Proxy) proceed(op *operation, c codec) {
-	if op.request != nil {
-		if failure := p.dispatch(op, op.request); failure != nil {
-			p.fail(op, failure)
-			return
-		}
+	now, failure := p.dispatch(op, op.request)
+	if failure != nil {
+		p.fail(op, failure)
+		return
 	}
-	if failure := callerError(op.ctx); failure != nil { // D-42: the upstream is not called.
+	if failure := callerErrorAt(op.ctx, now); failure != nil { // D-42: the upstream is not called.
 		p.fail(op, failure)
 		return
 	}
 	if op.response == nil {
-		done, failure := p.handBack(op)
+		done, failure := p.handBack(op, now)
 		if failure != nil {
 			p.fail(op, failure)
 		}
@@ -132,11 +131,12 @@ func (p *Proxy) respond(op *operation, c codec, res *http.Response, in *inbound,
 		p.deliver(op, res)
 		return
 	}
-	if failure := p.dispatch(op, op.response); failure != nil {
+	now, failure := p.dispatch(op, op.response)
+	if failure != nil {
 		p.fail(op, failure)
 		return
 	}
-	if failure := callerError(op.ctx); failure != nil {
+	if failure := callerErrorAt(op.ctx, now); failure != nil {
 		p.fail(op, failure)
 		return
 	}
@@ -174,25 +174,30 @@ func (p *Proxy) unevaluated(problem *unevaluable, plans ...*dispatcher.Plan) {
 	}
 }
 
-// dispatch runs the targets of one phase.
-func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) *callError {
+// dispatch runs the targets of one phase, if there are any. It returns the time.
+func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) (time.Time, *callError) {
+	began := op.now()
+	if plan == nil {
+		return began, nil
+	}
 	inv := &dispatcher.Invocation{
 		Plan:       plan,
 		FullMethod: op.method.FullMethod,
 		InstanceID: p.instanceID,
 		Headers:    envelopeHeaders(op.client),
 		Request:    op.in,
+		Now:        began,
 	}
 	if plan == op.response {
 		inv.Response = op.out
 	}
-	began := time.Now()
 	_, err := p.dispatcher.Dispatch(op.ctx, inv)
-	op.targets += time.Since(began)
+	took := time.Since(began)
+	op.targets += took
 	if err != nil {
-		return dispatchError(op.ctx, plan, err)
+		return time.Time{}, dispatchError(op.ctx, plan, err)
 	}
-	return nil
+	return began.Add(took), nil
 }
 
 // envelopeHeaders are the headers that targets see, as the client sent them (D-46).
@@ -212,7 +217,7 @@ func envelopeHeaders(r *http.Request) map[string][]string {
 // finishMatched writes the one log line of a matched call, and its overhead.
 func (p *Proxy) finishMatched(op *operation, took time.Duration) {
 	if !op.received.IsZero() {
-		p.observer.Overhead(max(0, time.Since(op.received)-op.targets-op.upstream))
+		p.observer.Overhead(max(0, took-op.received.Sub(op.start)-op.targets-op.upstream))
 	}
 	ctx := op.ctx
 	if !p.logger.Enabled(ctx, slog.LevelInfo) {

@@ -150,7 +150,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fault = http.ErrAbortHandler
 		}
 		if !op.handedBack { // Otherwise relayEnded does, once this has returned.
-			p.finish(op)
+			p.finish(op, time.Since(op.start))
 		}
 		if fault != nil {
 			panic(fault)
@@ -216,9 +216,8 @@ func (p *Proxy) countHeld(op *operation, snapshot *dispatcher.Snapshot) {
 	p.unevaluated(&unevaluable{reason: reasonNoSchema}, request, response)
 }
 
-// finish records the request, once it has been answered.
-func (p *Proxy) finish(op *operation) {
-	took := time.Since(op.start)
+// finish records the request, once it has been answered, and how long that took.
+func (p *Proxy) finish(op *operation, took time.Duration) {
 	if op.code == "" { // A panic is on its way up.
 		op.code = httpCodeName(http.StatusInternalServerError)
 		if op.edge != nil {

@@ -64,7 +64,7 @@ func decideREST(p *Proxy, r *http.Request) (passes bool) {
 	passes = p.decide(op) == nil && op.request == nil && op.response == nil
 	op.code = "OK"
 	p.inFlight.Add(1)
-	p.finish(op)
+	p.finish(op, 0)
 	return passes
 }
 

@@ -145,7 +145,7 @@ func (s *messageStream) next() (ready []byte, rest int64, err error) {
 		return read.raw, read.rest, nil
 	}
 	op.out = read.message
-	if failure := p.dispatch(op, op.response); failure != nil {
+	if _, failure := p.dispatch(op, op.response); failure != nil {
 		return nil, 0, failure
 	}
 	if failure := callerError(op.ctx); failure != nil {

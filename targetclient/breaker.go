@@ -107,13 +107,24 @@ var (
 // breaker is a gobreaker with a counting of its own. gobreaker keeps the states:
 // who may pass when, and that an answer to a call of an earlier state no longer
 // counts. Its counters are not used, because they forget consecutive failures
-// when the window moves on, and judge the ratio only when a call fails.
+// when the window moves on, and judge the ratio only when a call fails; and while
+// it is closed, which is nearly always, it is not asked: two locks and two looks
+// at the clock for each call.
 type breaker struct {
 	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
 
-	mu    sync.Mutex
-	state gobreaker.State
-	count tally
+	mu         sync.Mutex
+	state      gobreaker.State
+	generation uint64 // how often the state has changed
+	trip       bool   // the closed breaker is about to open
+	count      tally
+}
+
+// permit is the leave to make one call.
+type permit struct {
+	given      bool
+	generation uint64
+	done       func(error) // gobreaker's; nil: the breaker was closed
 }
 
 // newBreaker returns a closed breaker. onChange is called in order and must not
@@ -124,13 +135,15 @@ func newBreaker(s BreakerSettings, onChange func(BreakerState)) *breaker {
 		MaxRequests: uint32(s.HalfOpenCalls),
 		Timeout:     s.OpenFor,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errNeutral) },
-		// Called once for each call that counts. In the closed state, a success
-		// that completes the window's minimum can open the breaker too.
-		IsSuccessful: func(err error) bool { return b.record(err == nil) },
+		// Called once for each call that counts, unless the breaker was closed
+		// when it began. It may have closed since.
+		IsSuccessful: func(err error) bool { return b.recordLate(err == nil) },
 		ReadyToTrip:  func(gobreaker.Counts) bool { return b.tripped() },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			b.mu.Lock()
 			b.state = to
+			b.generation++
+			b.trip = false
 			b.count.reset()
 			b.mu.Unlock()
 			if onChange != nil {
@@ -141,14 +154,32 @@ func newBreaker(s BreakerSettings, onChange func(BreakerState)) *breaker {
 	return b
 }
 
-// allow asks for one call. If it may be made, done must be called once with
-// what it said; nil means that it may not.
-func (b *breaker) allow() (done func(error)) {
-	done, err := b.cb.Allow()
-	if err != nil {
-		return nil
+// allow asks for one call. If it may be made, done must be called once.
+func (b *breaker) allow() permit {
+	b.mu.Lock()
+	p := permit{given: b.state == gobreaker.StateClosed, generation: b.generation}
+	b.mu.Unlock()
+	if !p.given {
+		if done, err := b.cb.Allow(); err == nil {
+			p.given, p.done = true, done
+		}
 	}
-	return done
+	return p
+}
+
+// done says what a call said that was allowed, and ended now.
+func (b *breaker) done(p permit, v verdict, now time.Time) {
+	if p.done != nil {
+		p.done(v.report())
+		return
+	}
+	if v == neutral || !b.record(p.generation, now, v == healthy) {
+		return
+	}
+	// gobreaker opens on a failure only.
+	if done, err := b.cb.Allow(); err == nil {
+		done(errFailing)
+	}
 }
 
 // report is what done wants to hear.
@@ -165,20 +196,39 @@ func (v verdict) report() error {
 
 func (b *breaker) current() BreakerState { return breakerState(b.cb.State()) }
 
-func (b *breaker) record(ok bool) bool {
+// record counts a call that was allowed while the breaker was closed, and reports
+// whether that opens it: also a success can, which completes the window's minimum.
+// A call of an earlier state no longer counts.
+func (b *breaker) record(generation uint64, now time.Time, ok bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.generation != generation || b.trip {
+		return false
+	}
+	b.count.add(now, ok)
+	b.trip = b.count.tripped()
+	return b.trip
+}
+
+// recordLate is record for a call that gobreaker allowed, as a failure if the
+// breaker is to open.
+func (b *breaker) recordLate(ok bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state != gobreaker.StateClosed {
 		return ok
 	}
-	b.count.add(time.Now(), ok)
-	return ok && !b.count.tripped()
+	if !b.trip {
+		b.count.add(time.Now(), ok)
+		b.trip = b.count.tripped()
+	}
+	return ok && !b.trip
 }
 
 func (b *breaker) tripped() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.count.tripped()
+	return b.trip
 }
 
 func breakerState(s gobreaker.State) BreakerState {

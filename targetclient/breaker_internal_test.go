@@ -15,12 +15,12 @@ import (
 func run(b *breaker, script string) (refused int) {
 	for _, r := range script {
 		time.Sleep(10 * time.Millisecond) // the bubble's clock
-		done := b.allow()
-		if done == nil {
+		p := b.allow()
+		if !p.given {
 			refused++
 			continue
 		}
-		done(map[rune]verdict{'F': failing, 'S': healthy, 'N': neutral}[r].report())
+		b.done(p, map[rune]verdict{'F': failing, 'S': healthy, 'N': neutral}[r], time.Now())
 	}
 	return refused
 }
@@ -138,21 +138,21 @@ func TestHalfOpenLetsThreeThroughAtOnce(t *testing.T) {
 		late := b.allow()
 		run(b, strings.Repeat("F", 10))
 		time.Sleep(11 * time.Second)
-		probes := []func(error){b.allow(), b.allow(), b.allow()}
-		if slices.ContainsFunc(probes, func(f func(error)) bool { return f == nil }) || b.allow() != nil {
+		probes := []permit{b.allow(), b.allow(), b.allow()}
+		if slices.ContainsFunc(probes, func(p permit) bool { return !p.given }) || b.allow().given {
 			t.Fatal("not exactly three were let through")
 		}
-		probes[0](neutral.report())
+		b.done(probes[0], neutral, time.Now())
 		again := b.allow()
-		if again == nil || b.allow() != nil {
+		if !again.given || b.allow().given {
 			t.Fatal("a probe that was given up did not make room for exactly one")
 		}
-		late(errFailing) // a call from before: no news
-		for _, done := range []func(error){probes[1], probes[2], again} {
+		b.done(late, failing, time.Now()) // a call from before: no news
+		for _, p := range []permit{probes[1], probes[2], again} {
 			if s := b.current(); s != BreakerHalfOpen {
 				t.Fatalf("%v before the last probe", s)
 			}
-			done(nil)
+			b.done(p, healthy, time.Now())
 		}
 		if s := b.current(); s != BreakerClosed {
 			t.Errorf("%v, want closed", s)

@@ -129,15 +129,20 @@ func wrap(what string, err error) error {
 // the message: Content-*, Host, Connection and its like, Accept-Encoding, and
 // the signature; nor, where the call has them, webhook-id and what goes with it.
 func (c *Client) Do(ctx context.Context, call Call) (Result, error) {
-	start := time.Now()
+	if call.Now.IsZero() {
+		call.Now = time.Now()
+	}
 	res, err := c.do(ctx, call)
-	res.Duration = time.Since(start)
+	if res.Duration == 0 {
+		res.Duration = time.Since(call.Now)
+	}
 	if err != nil {
 		return res, err
 	}
 	return res, nil
 }
 
+// do makes the call. It sets the duration if that is known without another look at the clock.
 func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	g := c.guard(call.Target.ID)
 	p := g.planFor(c, call.Target)
@@ -148,10 +153,10 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	if err != nil {
 		return Result{}, &Error{Reason: ReasonTransport, Err: err}
 	}
-	if ctx.Err() != nil {
+	now := call.Now
+	if errAt(ctx, now) != nil {
 		return Result{}, ended(ctx)
 	}
-	now := time.Now()
 	end := bound{now.Add(p.timeout), ErrTargetTimeout}
 	if !call.ChainEnd.IsZero() && call.ChainEnd.Before(end.at) {
 		end = bound{call.ChainEnd, ErrChainTimeout}
@@ -163,15 +168,16 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 		return Result{}, &Error{Reason: ReasonOverConcurrency}
 	}
 	defer g.leave()
-	done := p.breaker.allow()
-	if done == nil {
+	permit := p.breaker.allow()
+	if !permit.given {
 		return Result{}, &Error{Reason: ReasonBreakerOpen}
 	}
-	v := neutral // a panic below says nothing about the target
-	defer func() { done(v.report()) }()
+	v, over := neutral, now // a panic below says nothing about the target
+	defer func() { p.breaker.done(permit, v, over) }()
 
 	x, _ := exchanges.Get().(*exchange)
 	defer x.release()
+	x.began, x.took = now, 0
 	r := &x.request
 	*r = request{
 		plan: p, payload: payload, header: call.Header,
@@ -185,11 +191,22 @@ func (c *Client) do(ctx context.Context, call Call) (Result, *Error) {
 	} else {
 		failure = classify(status, body)
 	}
-	v = verdictOf(failure)
-	if failure != nil {
-		return Result{StatusCode: status, Body: body, RetryAfter: r.retryAfter}, failure
+	if x.took == 0 {
+		x.took = time.Since(now)
 	}
-	return Result{StatusCode: status, Body: body}, nil
+	v, over = verdictOf(failure), now.Add(x.took)
+	if failure != nil {
+		return Result{StatusCode: status, Body: body, Duration: x.took, RetryAfter: r.retryAfter}, failure
+	}
+	return Result{StatusCode: status, Body: body, Duration: x.took}, nil
+}
+
+// errAt is ctx's error, without a look at the clock if ctx can do without.
+func errAt(ctx context.Context, now time.Time) error {
+	if punctual, ok := ctx.(interface{ ErrAt(now time.Time) error }); ok {
+		return punctual.ErrAt(now)
+	}
+	return ctx.Err()
 }
 
 // failed says why no complete answer came.

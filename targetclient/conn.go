@@ -29,6 +29,7 @@ type conn struct {
 	nc        net.Conn // TLS or not
 	raw       net.Conn // what is below TLS
 	idleSince time.Time
+	until     time.Time // the deadline that nc has, both ways; zero: not known
 	reused    bool
 	abort     func() // close, bound once
 	socket    *socket
@@ -47,6 +48,18 @@ func (c *conn) close() { _ = c.raw.Close() }
 
 // retire ends a connection that nobody uses, in the manner of its protocol.
 func (c *conn) retire() { _ = c.nc.Close() }
+
+// setDeadline bounds reading and writing.
+func (c *conn) setDeadline(at time.Time) error {
+	c.until = at
+	return c.nc.SetDeadline(at)
+}
+
+// setReadDeadline bounds reading for once.
+func (c *conn) setReadDeadline(at time.Time) error {
+	c.until = time.Time{}
+	return c.nc.SetReadDeadline(at)
+}
 
 // usable says whether an idle connection can take another request: it is open,
 // and nothing came that nobody asked for. TLS may hold such bytes back where the
@@ -67,7 +80,7 @@ var past = time.Unix(1, 0)
 
 // quiet says whether nothing can be read before the deadline.
 func (c *conn) quiet(deadline time.Time) bool {
-	if c.nc.SetReadDeadline(deadline) != nil {
+	if c.setReadDeadline(deadline) != nil {
 		return false
 	}
 	n, err := c.nc.Read(c.one[:])
@@ -78,6 +91,9 @@ func (c *conn) quiet(deadline time.Time) bool {
 // returns must not refer to it.
 type exchange struct {
 	request request
+
+	began time.Time     // the call
+	took  time.Duration // until the last answer was there; 0: not known
 
 	conn *conn
 	out  []byte // the header of the request, what is sent with it behind it
@@ -111,11 +127,8 @@ func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload 
 		x.conn, x.in.src = nil, nil
 		return answer{}, errStale
 	}
-	var stop func() bool
-	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, c.abort)
-	}
-	if err = c.nc.SetDeadline(deadline); err == nil {
+	stop, deadline := watch(ctx, c, deadline)
+	if err = x.bound(deadline, direct); err == nil {
 		if err = x.write(deadline, payload, direct); err == nil {
 			a, err = x.read(deadline, limit)
 		}
@@ -126,6 +139,31 @@ func (x *exchange) do(ctx context.Context, deadline time.Time, c *conn, payload 
 	}
 	x.conn, x.in.src = nil, nil
 	return a, err
+}
+
+// watch has the connection closed when ctx ends. Where the connection's deadline does that, it is the returned one. stop
+// is nil if ctx never ends.
+func watch(ctx context.Context, c *conn, deadline time.Time) (stop func() bool, end time.Time) {
+	if own, ok := ctx.(interface{ OnCancel(f func()) func() bool }); ok {
+		if at, ok := ctx.Deadline(); ok && at.Before(deadline) {
+			deadline = at
+		}
+		return own.OnCancel(c.abort), deadline
+	}
+	if ctx.Done() == nil {
+		return nil, deadline
+	}
+	return context.AfterFunc(ctx, c.abort), deadline
+}
+
+// bound bounds reading and writing. A deadline that an earlier call has left may stay: when it passes before ours does,
+// the reader takes care of that. It costs an entry among the timers of the runtime to set one.
+func (x *exchange) bound(deadline time.Time, direct bool) error {
+	if c := x.conn; direct && c.until.After(x.began) && !c.until.After(deadline) {
+		x.in.extendTo(c, deadline)
+		return nil
+	}
+	return x.conn.setDeadline(deadline)
 }
 
 // write writes the request. When it fails, an answer may be there all the same.
@@ -145,6 +183,7 @@ func (x *exchange) write(deadline time.Time, payload []byte, direct bool) error 
 		head = head[x.written:]
 	}
 	if err == nil && len(head)+len(payload) > 0 {
+		x.in.extend()
 		var n int
 		n, err = x.conn.write(head, payload)
 		x.written += n
@@ -153,8 +192,9 @@ func (x *exchange) write(deadline time.Time, payload []byte, direct bool) error 
 		return err
 	}
 	// The target may have answered before it closed.
-	_ = x.conn.nc.SetReadDeadline(time.Now().Add(answerGrace))
-	if x.in.fill() != nil || x.conn.nc.SetReadDeadline(deadline) != nil {
+	x.in.extend()
+	_ = x.conn.setReadDeadline(time.Now().Add(answerGrace))
+	if x.in.fill() != nil || x.conn.setReadDeadline(deadline) != nil {
 		return err
 	}
 	x.late = make(chan error, 1)
@@ -208,7 +248,8 @@ func (x *exchange) skip(h *head, deadline time.Time) bool {
 		return false
 	}
 	if h.chunked || h.length > int64(x.in.buffered()) {
-		if soon := time.Now().Add(discardTime); soon.Before(deadline) && x.conn.nc.SetReadDeadline(soon) != nil {
+		x.in.extend()
+		if soon := time.Now().Add(discardTime); soon.Before(deadline) && x.conn.setReadDeadline(soon) != nil {
 			return false
 		}
 	}
@@ -232,6 +273,7 @@ func (x *exchange) finish(err error) {
 	}
 	// The answer is there: the request should be, too.
 	if x.keep {
+		x.conn.until = time.Time{}
 		_ = x.conn.nc.SetWriteDeadline(time.Now().Add(answerGrace))
 	}
 	if <-x.late != nil && x.keep {

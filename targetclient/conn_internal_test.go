@@ -311,7 +311,7 @@ func TestThePoolIsBounded(t *testing.T) {
 	busy := hostKey{addr: "busy:80"}
 	list := pipes(busy, idlePerHost+10)
 	for _, c := range list {
-		p.put(c)
+		p.put(c, time.Now())
 	}
 	if p.count != idlePerHost || p.take(busy) != list[len(list)-1] {
 		t.Errorf("%d connections to one host", p.count)
@@ -320,7 +320,7 @@ func TestThePoolIsBounded(t *testing.T) {
 		t.Errorf("the oldest is not closed: %v", err)
 	}
 	for i := range idleOverall {
-		p.put(pipes(hostKey{addr: string(rune('a' + i))}, 1)[0])
+		p.put(pipes(hostKey{addr: string(rune('a' + i))}, 1)[0], time.Now())
 	}
 	if p.count != idleOverall || len(p.idle[busy]) != 1 {
 		t.Errorf("%d connections, %d of them to the busy host", p.count, len(p.idle[busy]))
@@ -333,9 +333,9 @@ func TestIdleConnectionsAreClosedInTime(t *testing.T) {
 		var p pool
 		key := hostKey{addr: "a:80"}
 		list := pipes(key, 2)
-		p.put(list[0])
+		p.put(list[0], time.Now())
 		time.Sleep(60 * time.Second)
-		p.put(list[1])
+		p.put(list[1], time.Now())
 		for _, step := range []struct {
 			after time.Duration
 			count int

@@ -49,9 +49,9 @@ func (p *pool) take(key hostKey) *conn {
 	return c
 }
 
-// put keeps a connection on which nothing is going on.
-func (p *pool) put(c *conn) {
-	c.idleSince = time.Now()
+// put keeps a connection on which nothing is going on any more since now.
+func (p *pool) put(c *conn, now time.Time) {
+	c.idleSince = now
 	if surplus := p.add(c); surplus != nil {
 		surplus.retire()
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"time"
 )
 
 const (
@@ -35,6 +37,31 @@ type reader struct {
 	left int64 // that the header may still have
 	seen bool  // a byte of the answer has come
 	body body
+
+	early    *conn     // it has a deadline before the one below; nil: it has not
+	deadline time.Time // of the call
+}
+
+// extendTo notes that c has a deadline that may pass before the call's does.
+func (b *reader) extendTo(c *conn, deadline time.Time) { b.early, b.deadline = c, deadline }
+
+// extend gives the connection the deadline of the call. It reports false if it had that already.
+func (b *reader) extend() bool {
+	c := b.early
+	if c == nil {
+		return false
+	}
+	b.early = nil
+	return c.setDeadline(b.deadline) == nil
+}
+
+// read reads from the connection.
+func (b *reader) read(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	if n == 0 && err != nil && errors.Is(err, os.ErrDeadlineExceeded) && b.extend() {
+		return b.src.Read(p)
+	}
+	return n, err
 }
 
 // reset begins an answer.
@@ -45,13 +72,13 @@ func (b *reader) reset(src io.Reader) {
 	if b.buf == nil {
 		b.buf = make([]byte, readBuffer)
 	}
-	b.src, b.r, b.w, b.left, b.seen = src, 0, 0, maxHeaderBytes, false
+	b.src, b.r, b.w, b.left, b.seen, b.early = src, 0, 0, maxHeaderBytes, false, nil
 }
 
 // fill reads what comes, at least one byte. There is room for it.
 func (b *reader) fill() error {
 	for {
-		n, err := b.src.Read(b.buf[b.w:])
+		n, err := b.read(b.buf[b.w:])
 		b.w += n
 		if n > 0 {
 			b.seen = true
@@ -111,7 +138,7 @@ func (b *reader) headerLine() ([]byte, bool, error) {
 // Read reads what is buffered, or from the connection.
 func (b *reader) Read(p []byte) (int, error) {
 	if b.r == b.w {
-		return b.src.Read(p)
+		return b.read(p)
 	}
 	n := copy(p, b.buf[b.r:b.w])
 	b.r += n

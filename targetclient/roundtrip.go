@@ -74,6 +74,7 @@ func (t *transport) send(ctx context.Context, end bound, r *request, u *url.URL,
 	if u != r.plan.url {
 		key = keyOf(u)
 	}
+	x.took = 0
 	if t.allHTTP || t.pool.speaksHTTP2(key) {
 		return t.sendHTTP(ctx, end, r.http, u, method, limit)
 	}
@@ -97,9 +98,10 @@ func (t *transport) send(ctx context.Context, end bound, r *request, u *url.URL,
 			return answer{}, err
 		}
 		a, err := x.do(ctx, end.at, c, payload, limit)
+		x.took = time.Since(x.began)
 		if x.keep {
 			c.reused = true
-			t.pool.put(c)
+			t.pool.put(c, x.began.Add(x.took))
 		}
 		if err != nil && c.reused && ctx.Err() == nil && x.again(err, r.repeatable(method)) {
 			continue // every turn uses up a kept connection

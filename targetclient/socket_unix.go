@@ -75,7 +75,11 @@ func (s *socket) direct() bool { return s.plain && s.raw != nil }
 // than there have to be.
 func (s *socket) send(out []byte, in *reader, fresh bool) (sent int, err error) {
 	s.in, s.out, s.sent, s.fresh, s.asked, s.early, s.err = in, out, 0, fresh, false, false, nil
-	if err = s.raw.Read(s.step); err == nil {
+	err = s.raw.Read(s.step)
+	for err != nil && errors.Is(err, os.ErrDeadlineExceeded) && in.extend() {
+		err = s.raw.Read(s.step) // Goes on where it was.
+	}
+	if err == nil {
 		err = s.err
 	}
 	s.in, s.out = nil, nil

@@ -182,6 +182,8 @@ type Call struct {
 	// spent: the call then fails with ReasonTimeout and ErrChainTimeout. Zero:
 	// there is none. It costs less than a context.
 	ChainEnd time.Time
+	// Now is the time, if the caller has just looked at the clock. Zero: Do does.
+	Now time.Time
 }
 
 // Result is what came back from a call.

@@ -23,19 +23,17 @@ type Context struct {
 	err   error
 	done  chan struct{}
 	timer *time.Timer
-	first *Watch
+	first *watch
 }
 
 var _ context.Context = (*Context)(nil)
 
-// Watch is somebody who wants to hear of a Context's end. It can be used again once Stop was called.
-type Watch struct {
-	// F is called, on a goroutine of its own, when the context ends.
-	F func()
-
+// watch is somebody who wants to hear of a Context's end.
+type watch struct {
 	c          *Context
+	f          func()
 	armed      bool // guarded by c.mu
-	prev, next *Watch
+	prev, next *watch
 }
 
 // Limit gives the context a deadline, or an earlier one than it has. It is for who made the context, or was given it
@@ -65,6 +63,21 @@ func (c *Context) Err() error {
 		}
 		c.end(context.DeadlineExceeded)
 	}
+	return c.reason()
+}
+
+// ErrAt is Err for who has just looked at the clock.
+func (c *Context) ErrAt(now time.Time) error {
+	if !c.ended.Load() {
+		if c.deadline.IsZero() || now.Before(c.deadline) {
+			return nil
+		}
+		c.end(context.DeadlineExceeded)
+	}
+	return c.reason()
+}
+
+func (c *Context) reason() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
@@ -106,6 +119,14 @@ func (c *Context) Cancel() {
 	}
 }
 
+// Release ends the context when nobody serves the request any more. Whether its deadline has passed meanwhile does not
+// matter to those who may still have it.
+func (c *Context) Release() {
+	if !c.ended.Load() {
+		c.end(context.Canceled)
+	}
+}
+
 func (c *Context) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,30 +144,25 @@ func (c *Context) end(err error) {
 	for w := c.first; w != nil; {
 		next := w.next
 		w.armed, w.prev, w.next = false, nil, nil
-		go w.F()
+		go w.f()
 		w = next
 	}
 	c.first = nil
 }
 
-// OnCancel has w told when the context is cancelled. That the deadline passes it may not hear of: who has a clock of its
-// own for that need not pay for another.
-func (c *Context) OnCancel(w *Watch) { c.watch(w, false) }
+// AfterFunc is [context.AfterFunc], which uses it.
+func (c *Context) AfterFunc(f func()) (stop func() bool) { return c.watch(f, true) }
 
-// AfterFunc is what [context.AfterFunc] uses of a context that has it.
-func (c *Context) AfterFunc(f func()) (stop func() bool) {
-	w := &Watch{F: f}
-	c.watch(w, true)
-	return w.Stop
-}
+// OnCancel is AfterFunc for who watches the deadline by other means: f may not hear of that.
+func (c *Context) OnCancel(f func()) (stop func() bool) { return c.watch(f, false) }
 
-func (c *Context) watch(w *Watch, deadline bool) {
-	w.c = c
+func (c *Context) watch(f func(), deadline bool) (stop func() bool) {
+	w := &watch{c: c, f: f}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		go w.F()
-		return
+		go f()
+		return w.stop
 	}
 	if deadline {
 		c.arm()
@@ -156,10 +172,11 @@ func (c *Context) watch(w *Watch, deadline bool) {
 		c.first.prev = w
 	}
 	c.first = w
+	return w.stop
 }
 
-// Stop ends the watch. It reports false if F was, or is being, called, or the watch had ended already.
-func (w *Watch) Stop() bool {
+// stop ends the watch. It reports false if f was, or is being, called, or the watch had ended already.
+func (w *watch) stop() bool {
 	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -44,9 +44,7 @@ func TestCancelledContextEndsForEverybody(t *testing.T) {
 		var called sync.WaitGroup
 		called.Add(3)
 		context.AfterFunc(&c, called.Done)
-		var w patience.Watch
-		w.F = called.Done
-		c.OnCancel(&w)
+		told := c.OnCancel(called.Done)
 		stopped := context.AfterFunc(&c, func() { t.Error("a watch that was stopped is told") })
 		if !stopped() || stopped() {
 			t.Error("a watch is stopped once")
@@ -58,17 +56,11 @@ func TestCancelledContextEndsForEverybody(t *testing.T) {
 		<-early
 		<-c.Done()
 		<-child.Done()
-		if w.Stop() {
+		if told() {
 			t.Error("a watch that was told is stopped")
 		}
 		if !errors.Is(c.Err(), context.Canceled) || !errors.Is(context.Cause(&c), context.Canceled) {
 			t.Errorf("ended with %v", c.Err())
-		}
-		// A watch can be used again.
-		var next patience.Context
-		next.OnCancel(&w)
-		if !w.Stop() {
-			t.Error("a watch cannot be used again")
 		}
 	})
 }
@@ -82,7 +74,8 @@ func TestDeadlineEndsTheContext(t *testing.T) {
 			context.AfterFunc(c, func() { close(called) })
 			<-called
 		},
-		"by the clock": func(*patience.Context) { time.Sleep(time.Second) },
+		"by the clock":         func(*patience.Context) { time.Sleep(time.Second) },
+		"by a clock just read": func(c *patience.Context) { time.Sleep(time.Second); _ = c.ErrAt(time.Now()); c.Release() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +84,7 @@ func TestDeadlineEndsTheContext(t *testing.T) {
 				c.Limit(time.Now().Add(time.Second))
 				c.Limit(time.Now().Add(time.Hour))
 				began := time.Now()
-				if c.Err() != nil {
+				if c.Err() != nil || c.ErrAt(began.Add(time.Second-1)) != nil {
 					t.Error("ended at once")
 				}
 				wait(&c)
@@ -116,12 +109,11 @@ func TestWatchesAmongOthersAreStopped(t *testing.T) {
 			var c patience.Context
 			var mu sync.Mutex
 			told := map[int]bool{}
-			var all [3]patience.Watch
+			var all [3]func() bool
 			for i := range all {
-				all[i].F = func() { mu.Lock(); defer mu.Unlock(); told[i] = true }
-				c.OnCancel(&all[i])
+				all[i] = c.OnCancel(func() { mu.Lock(); defer mu.Unlock(); told[i] = true })
 			}
-			if !all[gone].Stop() {
+			if !all[gone]() {
 				t.Error("not stopped")
 			}
 			c.Cancel()
@@ -151,5 +143,9 @@ func TestWatchesComeAndGo(t *testing.T) {
 		})
 	}
 	all.Go(c.Cancel)
+	all.Go(c.Release)
 	all.Wait()
+	if !errors.Is(c.ErrAt(time.Now()), context.Canceled) {
+		t.Errorf("ended with %v", c.Err())
+	}
 }

@@ -267,7 +267,7 @@ func (h *handled) end(failed bool) {
 	relayed, over := h.relay.began, h.relay.over
 	c.unlock(&h.wakes)
 	h.wakes.flush()
-	h.ctx.Cancel()
+	h.ctx.Release()
 	switch {
 	case !relayed:
 		h.dropHead()
