@@ -46,10 +46,10 @@ func (f frame) payload() []byte  { return f.raw[frameHeaderSize:] }
 // read is what was taken from r, whatever happened, so that a stream that cannot be evaluated can be passed on whole:
 // read, then the rest of r. The error is a frameError, or r's own.
 func readSingleFrame(r io.Reader, limit int64) (f frame, read []byte, err error) {
-	buf := make([]byte, 0, 512)
+	buf := make([]byte, 0, firstRead)
 	want := frameHeaderSize
-	for sized := false; len(buf) < want || !sized; {
-		if !sized && len(buf) == frameHeaderSize {
+	for sized := false; ; {
+		if !sized && len(buf) >= frameHeaderSize {
 			if buf[0]&^flagCompressed != 0 {
 				return frame{}, buf, errFrameFlags
 			}
@@ -58,42 +58,39 @@ func readSingleFrame(r io.Reader, limit int64) (f frame, read []byte, err error)
 				return frame{}, buf, errMessageTooLarge
 			}
 			want, sized = want+int(size), true
-			continue
 		}
-		if err != nil {
-			switch {
-			case err != io.EOF:
-			case len(buf) == 0:
-				err = errNoMessage
-			default:
-				err = errTruncated
-			}
+		switch {
+		case len(buf) > want:
+			// A byte after the message is a second message; none is the proper end.
+			return frame{}, buf, errManyMessages
+		case err == io.EOF && len(buf) == want && sized:
+			return frame{raw: buf}, buf, nil
+		case err == io.EOF && len(buf) == 0:
+			return frame{}, buf, errNoMessage
+		case err == io.EOF:
+			return frame{}, buf, errTruncated
+		case err != nil:
 			return frame{}, buf, err
+		}
+		if len(buf) == cap(buf) && len(buf) == want {
+			var more [1]byte
+			var n int
+			n, err = r.Read(more[:])
+			buf = append(buf, more[:n]...)
+			continue
 		}
 		if len(buf) == cap(buf) {
 			// The length is a claim: memory grows with what really came.
 			buf = growTowards(buf, want)
 		}
 		var n int
-		n, err = r.Read(buf[len(buf):min(cap(buf), want)])
+		n, err = r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 	}
-	// A byte after the message is a second message; none is the proper end.
-	var more [1]byte
-	for {
-		if err == io.EOF {
-			return frame{raw: buf}, buf, nil
-		}
-		if err != nil {
-			return frame{}, buf, err
-		}
-		var n int
-		n, err = r.Read(more[:])
-		if n > 0 {
-			return frame{}, append(buf, more[0]), errManyMessages
-		}
-	}
 }
+
+// firstRead is how much of a message is asked for before its length is known.
+const firstRead = 512
 
 // growTowards returns buf with more room: doubled, but not beyond what is wanted.
 func growTowards(buf []byte, want int) []byte {

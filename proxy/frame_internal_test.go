@@ -15,6 +15,10 @@ func TestSingleFrame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	full, err := newFrame(big[:firstRead-frameHeaderSize], false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	broken := errors.New("connection lost")
 	for _, test := range []struct {
 		name string
@@ -30,8 +34,11 @@ func TestSingleFrame(t *testing.T) {
 		{"nothing", bytes.NewReader(nil), "", errNoMessage},
 		{"half a header", bytes.NewReader([]byte{0, 0}), "\x00\x00", errTruncated},
 		{"half a message", bytes.NewReader([]byte("\x00\x00\x00\x00\x03a")), "\x00\x00\x00\x00\x03a", errTruncated},
-		{"second message", bytes.NewReader([]byte("\x00\x00\x00\x00\x01a\x00\x00\x00\x00\x01b")), "\x00\x00\x00\x00\x01a\x00", errManyMessages},
-		{"too large", bytes.NewReader([]byte("\x00\x00\x10\x00\x00a")), "\x00\x00\x10\x00\x00", errMessageTooLarge},
+		{"second message", bytes.NewReader([]byte("\x00\x00\x00\x00\x01a\x00\x00\x00\x00\x01b")), "\x00\x00\x00\x00\x01a\x00\x00\x00\x00\x01b", errManyMessages},
+		{"second message, byte by byte", iotest.OneByteReader(bytes.NewReader([]byte("\x00\x00\x00\x00\x01a\x00\x00\x00\x00\x01b"))), "\x00\x00\x00\x00\x01a\x00", errManyMessages},
+		{"second message behind a full buffer", bytes.NewReader(append(full.raw[:len(full.raw):len(full.raw)], 'b')), string(full.raw) + "b", errManyMessages},
+		{"a message that fills the buffer", bytes.NewReader(full.raw), string(full.raw), nil},
+		{"too large", bytes.NewReader([]byte("\x00\x00\x10\x00\x00a")), "\x00\x00\x10\x00\x00a", errMessageTooLarge},
 		{"unknown flags", bytes.NewReader([]byte("\x80\x00\x00\x00\x00")), "\x80\x00\x00\x00\x00", errFrameFlags},
 		{"lost in the header", io.MultiReader(bytes.NewReader([]byte{0}), iotest.ErrReader(broken)), "\x00", broken},
 		{"lost in the message", io.MultiReader(bytes.NewReader([]byte("\x00\x00\x00\x00\x03a")), iotest.ErrReader(broken)), "\x00\x00\x00\x00\x03a", broken},

@@ -180,14 +180,15 @@ func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) (time.Time, *call
 	if plan == nil {
 		return began, nil
 	}
-	inv := &dispatcher.Invocation{
+	op.inv = dispatcher.Invocation{
 		Plan:       plan,
 		FullMethod: op.method.FullMethod,
 		InstanceID: p.instanceID,
-		Headers:    envelopeHeaders(op.client),
+		Headers:    op.envelopeHeaders(),
 		Request:    op.in,
 		Now:        began,
 	}
+	inv := &op.inv
 	if plan == op.response {
 		inv.Response = op.out
 	}
@@ -201,15 +202,21 @@ func (p *Proxy) dispatch(op *operation, plan *dispatcher.Plan) (time.Time, *call
 }
 
 // envelopeHeaders are the headers that targets see, as the client sent them (D-46).
-func envelopeHeaders(r *http.Request) map[string][]string {
-	headers := make(map[string][]string, 5)
+func (op *operation) envelopeHeaders() map[string][]string {
+	r := op.client
+	if op.headers == nil {
+		op.headers = make(map[string][]string, 5)
+	}
+	headers := op.headers
+	clear(headers)
 	for _, name := range [...]string{"Content-Type", "X-Forwarded-For", "X-Forwarded-Host", "Origin"} {
 		if values := r.Header[name]; len(values) > 0 {
 			headers[name] = values
 		}
 	}
 	if r.Host != "" {
-		headers["Host"] = []string{r.Host}
+		op.host[0] = r.Host
+		headers["Host"] = op.host[:]
 	}
 	return headers
 }

@@ -41,6 +41,11 @@ type operation struct {
 	restIn    *schema.RESTRequest
 	restOut   *schema.RESTResponse
 
+	// What targets are told.
+	inv     dispatcher.Invocation
+	headers map[string][]string
+	host    [1]string
+
 	// The messages of a matched call.
 	in, out *schema.Message
 	head    []byte // what was read of the request body
@@ -101,6 +106,8 @@ func newOperation(w http.ResponseWriter, r *http.Request) *operation {
 
 // release gives op back. Nothing that outlives the handler may hold it.
 func (op *operation) release() {
-	*op = operation{}
+	headers := op.headers
+	clear(headers)
+	*op = operation{headers: headers}
 	operations.Put(op)
 }

@@ -19,7 +19,8 @@ import (
 
 // Dispatcher runs the targets of one phase of a call.
 type Dispatcher interface {
-	// Dispatch calls the targets of the invocation's plan in order. The error is a *dispatcher.InterruptError when a
+	// Dispatch calls the targets of the invocation's plan in order. inv, with all that it holds, is used again once
+	// Dispatch has returned: it must not be kept. The error is a *dispatcher.InterruptError when a
 	// target ended the call, or that of ctx.
 	Dispatch(ctx context.Context, inv *dispatcher.Invocation) (dispatcher.Outcome, error)
 }

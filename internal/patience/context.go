@@ -24,6 +24,9 @@ type Context struct {
 	done  chan struct{}
 	timer *time.Timer
 	first *watch
+
+	own  watch // the first of those that come
+	lent bool
 }
 
 var _ context.Context = (*Context)(nil)
@@ -157,9 +160,13 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) { return c.watch(f, tru
 func (c *Context) OnCancel(f func()) (stop func() bool) { return c.watch(f, false) }
 
 func (c *Context) watch(f func(), deadline bool) (stop func() bool) {
-	w := &watch{c: c, f: f}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	w := &c.own
+	if c.lent {
+		w = new(watch)
+	}
+	c.lent, w.c, w.f = true, c, f
 	if c.err != nil {
 		go f()
 		return w.stop

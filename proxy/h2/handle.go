@@ -332,14 +332,19 @@ type requestBody struct {
 
 // Read waits for what the client sends.
 func (b *requestBody) Read(p []byte) (int, error) {
-	h, c := b.h, b.h.c
+	c := b.h.c
 	wakes := wakers.Get().(*waker) //nolint:forcetypeassert // The pool makes nothing else.
 	c.mu.Lock()
-	defer func() {
-		c.unlock(wakes)
-		wakes.flush()
-		wakers.Put(wakes)
-	}()
+	n, err := b.take(p, wakes)
+	c.unlock(wakes)
+	wakes.flush()
+	wakers.Put(wakes)
+	return n, err
+}
+
+// take is Read with the lock held.
+func (b *requestBody) take(p []byte, wakes *waker) (int, error) {
+	h, c := b.h, b.h.c
 	if b.needsContinue {
 		b.needsContinue = false
 		if !h.w.sentHeader.Load() && !h.gone.Load() {
@@ -368,6 +373,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			c.buffered -= n
 			c.giveCredit(&h.stream, n, h.in.size == 0)
 			c.release()
+			if h.in.size == 0 && h.inEnded {
+				b.copyTrailers()
+				return n, io.EOF
+			}
 			return n, nil
 		case h.inEnded:
 			b.copyTrailers()

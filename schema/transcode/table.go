@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -104,6 +105,7 @@ type Type struct {
 	second  int32 // slots of the fields numbered 1 and 2, of types with a form of their own
 	// spellable are the slots that an author who spells out defaults would write.
 	spellable []int32
+	usual     atomic.Uint32 // see note
 }
 
 // Field is one field of a message type, or the key or the value of a map.

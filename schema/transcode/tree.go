@@ -62,6 +62,7 @@ const (
 	wirePerEntry = 4 // bytes of input for each entry, a guess
 	jsonPerEntry = 10
 	maxEntryHint = 1 << 16
+	usualSize    = 4 << 10 // up to which messages of a type are taken to be like the one before
 )
 
 var (
@@ -75,8 +76,19 @@ var (
 // newTree returns an empty tree over src.
 func newTree(t *Type, src []byte, perEntry int) *Tree {
 	guess := min(len(src)/perEntry+8, maxEntryHint)
+	if usual := int(t.usual.Load()); usual > 0 && len(src) <= usualSize {
+		guess = min(guess, usual+usual/4+2)
+	}
 	tree := &Tree{typ: t.compiled(), src: src, entries: make([]entry, root+1, guess)}
 	return tree
+}
+
+// note remembers how many entries a message had, for the next one.
+func (t *Type) note(tree *Tree) {
+	n := uint32(len(tree.entries))
+	if usual := t.usual.Load(); n > usual || n < usual/2 {
+		t.usual.Store(n)
+	}
 }
 
 // New returns an empty message.

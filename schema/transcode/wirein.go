@@ -22,6 +22,9 @@ func (t *Type) ReadWire(b []byte, depth int, inspect bool) (*Tree, error) {
 	if err := tree.readWire(root, tree.typ, b, 0, 0, len(b), depth); err != nil {
 		return nil, err
 	}
+	if len(b) <= usualSize {
+		t.note(tree)
+	}
 	if inspect {
 		if err := tree.inspect(root, tree.typ, depth); err != nil {
 			return nil, err
