@@ -107,7 +107,7 @@ func (c *conn) onTrailers(s *stream, end, self bool) error {
 	case c.headers.over:
 		code = http2.ErrCodeEnhanceYourCalm
 	default:
-		if _, err := c.headers.readTrailers(); err != nil {
+		if _, err := readTrailers(c.headers.fields); err != nil {
 			code = http2.ErrCodeProtocol
 		}
 	}

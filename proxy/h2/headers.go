@@ -76,6 +76,16 @@ func (r *headerReader) decode(block []byte) error {
 	return r.readBlock(block)
 }
 
+// decodeMore reads a block that came right after the last, and returns its fields; those before stay as they are. over says
+// that there were too many.
+func (r *headerReader) decodeMore(block []byte) (fields []Field, over bool, err error) {
+	n := len(r.fields)
+	r.size, r.over = 0, false
+	err = r.readBlock(block)
+	fields = r.fields[n:]
+	return fields, r.over, err
+}
+
 // What can be wrong with a message, all of it a stream error of type PROTOCOL_ERROR (RFC 9113 8.1.1).
 var (
 	errFieldName     = errors.New("header field name is not valid")
@@ -320,10 +330,10 @@ func (r *headerReader) readResponse() (response, error) {
 	return res, nil
 }
 
-// readTrailers checks that the decoded fields can be trailers, and returns their grpc-status.
-func (r *headerReader) readTrailers() (grpcStatus string, err error) {
-	for i := range r.fields {
-		f := &r.fields[i]
+// readTrailers checks that fields that were decoded can be trailers, and returns their grpc-status.
+func readTrailers(fields []Field) (grpcStatus string, err error) {
+	for i := range fields {
+		f := &fields[i]
 		if f.flaws != 0 { // A pseudo-header is no valid name.
 			return "", f.flaws.err()
 		}

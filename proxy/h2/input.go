@@ -44,6 +44,14 @@ type span struct {
 
 func (s span) bytes() []byte { return s.block.buf[s.from:s.to] }
 
+// size is how much payload the only frame has, 0 if there is none.
+func (s span) size() int {
+	if s.block == nil {
+		return 0
+	}
+	return s.to - s.from - frameHeaderLen
+}
+
 // payload is that of the only frame.
 func (s span) payload() []byte { return s.block.buf[s.from+frameHeaderLen : s.to] }
 
@@ -110,6 +118,12 @@ func (b *inputBuffer) peek() (h frameHeader, ok bool) {
 	}
 	h = parseFrameHeader(b.buf.buf[b.r:])
 	return h, have >= frameHeaderLen+h.length
+}
+
+// peekAfter is peek for the frame behind that which peek returned.
+func (b *inputBuffer) peekAfter(first frameHeader) (h frameHeader, ok bool) {
+	ahead := inputBuffer{buf: b.buf, r: b.r + frameHeaderLen + first.length, w: b.w}
+	return ahead.peek()
 }
 
 // room returns where the next read may go: at least as much as the frame needs that has begun.

@@ -48,23 +48,28 @@ func newPool(e *Engine) *pool {
 	return p
 }
 
-// route sends a call upstream, or lets it wait. It returns the connection that was found, to be preferred next time.
-func (p *pool) route(k *call, prefer *conn, w *waker) *conn {
+// route sends a call upstream, or lets it wait. It returns the connection that was found, to be preferred next time. On
+// that, body, which is all of the request's body if there is something in it, was sent too, as far as admitted says; if
+// there is no connection, nothing was done with it.
+func (p *pool) route(k *call, prefer *conn, body span, w *waker) (found *conn, admitted int) {
 	if p.waits.Load() == 0 {
-		if prefer != nil && prefer.openStreams.Load() < crowded && prefer.open(k, w) {
-			return prefer
+		if prefer != nil && prefer.openStreams.Load() < crowded {
+			if admitted, ok := prefer.openWith(k, body, w); ok {
+				return prefer, admitted
+			}
 		}
 		list := *p.list.Load()
-		best := leastBusy(list)
-		if best != nil && best.open(k, w) {
-			if best.openStreams.Load() >= crowded && len(list) < p.eng.o.Upstream.Conns {
-				p.spread(w)
+		if best := leastBusy(list); best != nil {
+			if admitted, ok := best.openWith(k, body, w); ok {
+				if best.openStreams.Load() >= crowded && len(list) < p.eng.o.Upstream.Conns {
+					p.spread(w)
+				}
+				return best, admitted
 			}
-			return best
 		}
 	}
 	p.enqueue(k, w)
-	return nil
+	return nil, 0
 }
 
 // admit is route for a call that another goroutine may end at any time.

@@ -106,8 +106,44 @@ func (c *conn) relay(id uint32, tag any) {
 	c.eng.calls.Add(1)
 	c.mu.Lock()
 	c.add(s)
+	body := c.takeWholeBody(s)
 	c.unlock(&c.wakes)
-	c.prefer = c.eng.pool.route(k, c.prefer, &c.wakes)
+	up, admitted := c.eng.pool.route(k, c.prefer, body, &c.wakes)
+	c.prefer = up
+	switch n := body.size(); {
+	case n == 0:
+	case up != nil:
+		c.forwarded(s, admitted, n-admitted, true)
+	default:
+		c.forward(s, body, body.payload(), true)
+	}
+}
+
+// takeWholeBody takes the next frame if it is all of the body of s, whose headers were the last, and nothing about it needs a
+// closer look. The lock is held.
+func (c *conn) takeWholeBody(s *stream) (body span) {
+	h, ok := c.in.peek()
+	if !ok || !c.plainData(s, h) || h.flags != http2.FlagDataEndStream || s.remoteClosed || s.length >= 0 && s.length != int64(h.length) {
+		return body
+	}
+	c.takeData(s, h)
+	s.length, s.remoteClosed = 0, true
+	return c.in.last(h.length)
+}
+
+// plainData reports whether a frame is DATA on s, with something in it, within all bounds.
+func (c *conn) plainData(s *stream, h frameHeader) bool {
+	return h.kind == http2.FrameData && h.stream == s.id && h.length > 0 && h.length <= maxFrameSize &&
+		int64(h.length) <= min(s.recvWindow, c.recvWindow)
+}
+
+// takeData takes such a frame from the input and accounts for it. The lock is held.
+func (c *conn) takeData(s *stream, h frameHeader) {
+	c.in.r += frameHeaderLen + h.length
+	s.recvWindow -= int64(h.length)
+	c.recvWindow -= int64(h.length)
+	c.unacked += int64(h.length)
+	c.replenish()
 }
 
 // handOver gives away the list of fields that was decoded last, as what goes upstream for h: the pseudo-headers, in the

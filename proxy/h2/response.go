@@ -68,6 +68,11 @@ func (c *conn) onResponseBlock(id uint32, end bool) error {
 			s.length = 0
 		}
 		s.call.forget()
+		if !end && s.length < 0 {
+			if rest := c.takeRest(s); rest.body.size() > 0 {
+				return c.onWholeAnswer(s, &res, &rest) // Unlocks.
+			}
+		}
 		if end && s.localClosed {
 			c.remove(s)
 		}
@@ -92,9 +97,77 @@ func (c *conn) onResponseBlock(id uint32, end bool) error {
 	return nil
 }
 
+// rest is what follows the headers of an answer, if that is one message and the trailers: nearly every answer to a unary
+// call.
+type rest struct {
+	body     span // no payload: something else follows
+	trailers []Field
+	status   string
+	broken   bool  // the trailers are none
+	err      error // the tables are out of step
+}
+
+// takeRest takes what follows the headers of s, if that is all of the answer and nothing about it needs a closer look. The
+// lock is held.
+func (c *conn) takeRest(s *stream) (r rest) {
+	data, ok := c.in.peek()
+	if !ok || !c.plainData(s, data) || data.flags != 0 {
+		return r
+	}
+	const last = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
+	block, ok := c.in.peekAfter(data)
+	if !ok || block.kind != http2.FrameHeaders || block.stream != s.id || block.flags != last || block.length > maxFrameSize {
+		return r
+	}
+	c.takeData(s, data)
+	r.body = c.in.last(data.length)
+	_, p, _, _ := c.in.next()
+	var over bool
+	if r.trailers, over, r.err = c.headers.decodeMore(p); r.err != nil {
+		r.broken = true
+		r.err = &connError{code: http2.ErrCodeCompression, text: r.err.Error()}
+		return r
+	}
+	var err error
+	r.status, err = readTrailers(r.trailers)
+	r.broken = err != nil || over
+	return r
+}
+
+// onWholeAnswer acts on an answer that came in one piece. The lock is held, and is released.
+func (c *conn) onWholeAnswer(s *stream, res *response, r *rest) error {
+	if !r.broken {
+		s.remoteClosed = true
+		if s.localClosed {
+			c.remove(s)
+		}
+	}
+	c.unlock(&c.wakes)
+
+	k, admitted := s.call, r.body.size()
+	d := k.client.lock()
+	if !k.client.gone.Load() {
+		k.status, k.grpcStatus = res.status, res.grpcStatus
+		d.sendStatus(k.client, res.status, res.fields, false)
+		admitted = d.sendFrame(k.client, r.body, false)
+		if !r.broken {
+			if r.status != "" {
+				k.grpcStatus = r.status
+			}
+			d.sendTrailers(k.client, r.trailers)
+		}
+	}
+	d.unlock(&c.wakes)
+	c.forwarded(s, admitted, r.body.size()-admitted, !r.broken)
+	if r.broken && r.err == nil {
+		return c.streamError(s.id, http2.ErrCodeProtocol)
+	}
+	return r.err
+}
+
 // onResponseTrailers acts on a block that ends a response. The lock is held, and is released.
 func (c *conn) onResponseTrailers(s *stream, end bool) error {
-	status, err := c.headers.readTrailers()
+	status, err := readTrailers(c.headers.fields)
 	if err != nil || !end || c.headers.over || s.length > 0 && !s.call.head {
 		c.unlock(&c.wakes)
 		return c.streamError(s.id, http2.ErrCodeProtocol)

@@ -29,10 +29,17 @@ func (c *conn) greet() {
 
 // open puts a call on the connection, if that can take one.
 func (c *conn) open(k *call, w *waker) bool {
+	_, ok := c.openWith(k, span{}, w)
+	return ok
+}
+
+// openWith is open for a call whose whole body, if there is something in it, is at hand. admitted is how much of that need
+// not wait.
+func (c *conn) openWith(k *call, body span, w *waker) (admitted int, ok bool) {
 	c.mu.Lock()
 	if c.dead || c.closing || c.goingAway || uint32(c.streams.len()) >= c.maxStreams || c.out.size+c.outBusy > gateLimit {
 		c.unlock(w)
-		return false
+		return 0, false
 	}
 	t := &k.up
 	t.id = c.nextID
@@ -54,6 +61,8 @@ func (c *conn) open(k *call, w *waker) bool {
 	switch {
 	case end:
 		c.ended(t)
+	case body.size() > 0:
+		admitted = c.sendFrame(t, body, true)
 	case !t.queue.empty():
 		c.wait(t)
 		c.pump()
@@ -63,7 +72,7 @@ func (c *conn) open(k *call, w *waker) bool {
 		c.sendLast(t, trailers)
 	}
 	c.unlock(w)
-	return true
+	return admitted, true
 }
 
 // lostCall is a call that the connection it was on will not complete.
