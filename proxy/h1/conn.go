@@ -29,6 +29,10 @@ type conn struct {
 	up atomic.Pointer[upConn]
 
 	side side
+
+	// back is how a loop gives the connection back; nil if no loop has ever had it.
+	back    chan parted
+	bounced int // how often it came back before it was worth the way
 }
 
 // Phases of a connection. The times are the engine's.
@@ -53,6 +57,13 @@ func (c *conn) leave(from int64) bool {
 	old := c.phase.Load()
 	p, _ := phaseOf(old)
 	return p == from && c.phase.CompareAndSwap(old, phaseBusy)
+}
+
+// enter goes from one phase to another. It reports false if somebody else ended the first.
+func (c *conn) enter(from, to int64) bool {
+	old := c.phase.Load()
+	p, _ := phaseOf(old)
+	return p == from && c.phase.CompareAndSwap(old, to|c.e.now.Load()<<phaseBits)
 }
 
 // run serves the connection.
@@ -85,9 +96,18 @@ func (c *conn) next() bool {
 	waiting, _ := phaseOf(c.phase.Load())
 	if len(c.in.bytes()) == 0 {
 		c.in.rest()
-		if c.fill(&c.in) != nil {
-			return false
+		if waiting == phaseIdle && c.mayLoop() {
+			if x, p, going := c.loop(); !going {
+				return false
+			} else if x != nil {
+				keep := x.resume(p)
+				x.release()
+				return keep
+			}
 		}
+	}
+	if len(c.in.bytes()) == 0 && c.fill(&c.in) != nil {
+		return false
 	}
 	if !c.leave(waiting) {
 		return false
@@ -224,14 +244,14 @@ func (c *conn) look(now int64) (watch bool) {
 func (c *conn) closeIdle() {
 	old := c.phase.Load()
 	if p, _ := phaseOf(old); (p == phaseIdle || p == phaseNew) && c.phase.CompareAndSwap(old, phaseClosed) {
-		_ = c.Close()
+		c.hangUp()
 	}
 }
 
 // kill ends the connection and what goes on.
 func (c *conn) kill() {
 	c.phase.Store(phaseClosed)
-	_ = c.Close()
+	c.hangUp()
 	if u := c.up.Load(); u != nil {
 		u.abort()
 	}

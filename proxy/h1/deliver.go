@@ -76,6 +76,20 @@ func (x *exchange) more(limit int) error {
 
 // deliverFinal hands over the final answer, whose head was read.
 func (x *exchange) deliverFinal() error {
+	x.composeFinal()
+	switch {
+	case x.framing == withoutBody:
+		return x.write()
+	case x.framing == withLength:
+		return x.deliverLength()
+	case x.answer.chunked:
+		return x.deliverChunks()
+	}
+	return x.deliverRest()
+}
+
+// composeFinal writes the head of the final answer into x.out.
+func (x *exchange) composeFinal() {
 	a := &x.answer
 	x.watcher = x.told.Answered(a.status, x.header)
 	x.keep = x.keep && !x.c.e.draining.Load()
@@ -106,15 +120,6 @@ func (x *exchange) deliverFinal() error {
 	}
 	x.out = append(out, '\r', '\n')
 	x.begun = true
-	switch {
-	case x.framing == withoutBody:
-		return x.write()
-	case x.framing == withLength:
-		return x.deliverLength()
-	case a.chunked:
-		return x.deliverChunks()
-	}
-	return x.deliverRest()
 }
 
 // write sends x.out to the client.

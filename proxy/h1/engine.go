@@ -15,6 +15,8 @@ type Engine struct {
 	epoch    time.Time
 	now      atomic.Int64 // nanoseconds since epoch, as of the last tick; never 0
 	pool     *pool
+	loops    loops
+	active   atomic.Int64 // connections on which something went on lately
 	draining atomic.Bool
 
 	mu      sync.Mutex
@@ -41,6 +43,7 @@ func New(o Options) (*Engine, error) {
 	e.now.Store(1)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.pool = &pool{e: e}
+	e.loops.e = e
 	return e, nil
 }
 
@@ -146,6 +149,7 @@ func (e *Engine) Close() {
 	e.mu.Unlock()
 	e.cancel()
 	e.pool.close()
+	e.loops.close()
 	e.wg.Wait()
 }
 
@@ -176,17 +180,23 @@ func (e *Engine) look() {
 			e.mu.Unlock()
 			continue
 		}
+		active := int64(0)
 		for c := range e.conns {
+			if c.busy(now) {
+				active++
+			}
 			if c.look(now) {
 				watch = append(watch, c)
 			}
 		}
 		e.mu.Unlock()
+		e.active.Store(active)
 		for i, c := range watch {
 			c.startWatch()
 			watch[i] = nil
 		}
 		watch = watch[:0]
 		e.pool.expire(now)
+		e.loops.expire(now)
 	}
 }

@@ -85,13 +85,23 @@ func (x *exchange) relay() (keep bool) {
 	if x.bodyDone.Load() {
 		c.setPhase(phaseWaiting)
 	}
-	err := x.roundTrip()
-	if failure := c.side.failure.Load(); err == nil && failure != nil {
-		err = failure
+	return x.settle(x.run(0))
+}
+
+// run sends the request and delivers the answer. If x.u is set, sent bytes of it are sent.
+func (x *exchange) run(sent int) error {
+	if err := x.roundTrip(sent); err != nil {
+		return err
 	}
-	if err == nil {
-		err = x.deliver()
+	if failure := x.c.side.failure.Load(); failure != nil {
+		return failure
 	}
+	return x.deliver()
+}
+
+// settle ends the exchange. It reports whether another may follow on the client's connection.
+func (x *exchange) settle(err error) (keep bool) {
+	c := x.c
 	if x.u != nil && (err != nil || !x.bodyDone.Load()) {
 		c.up.Store(nil)
 		c.e.pool.drop(x.u)
@@ -130,14 +140,22 @@ func (x *exchange) giveBack() {
 	c, u := x.c, x.u
 	x.u = nil
 	c.up.Store(nil)
-	a := &x.answer
-	if a.closes || a.minor == 0 || len(u.in.bytes()) > 0 || !a.delimited(x.head.method) || c.side.failure.Swap(nil) != nil {
+	if c.side.failure.Swap(nil) != nil || !x.reusable(u) {
 		c.e.pool.drop(u)
 		return
 	}
+	c.e.pool.put(u)
+}
+
+// reusable reports whether u, which brought the whole answer, may be used again, and notes that it was used.
+func (x *exchange) reusable(u *upConn) bool {
+	a := &x.answer
+	if a.closes || a.minor == 0 || len(u.in.bytes()) > 0 || !a.delimited(x.head.method) {
+		return false
+	}
 	u.used = true
 	u.in.large = a.length > inputSize/2 || u.in.w > inputSize
-	c.e.pool.put(u)
+	return true
 }
 
 // delimited reports whether the answer's end is seen otherwise than by the end of the connection.
@@ -265,21 +283,30 @@ func (x *exchange) forward(p []byte) {
 // maxAttempts bounds how often a request is tried that was certainly not processed.
 const maxAttempts = 4
 
-// roundTrip sends the request, and waits until something of the answer is in x.u.in.
-func (x *exchange) roundTrip() error {
+// roundTrip sends the request, and waits until something of the answer is in x.u.in. If x.u is set, the request was
+// begun on it, whole, and sent bytes of it are sent.
+func (x *exchange) roundTrip(sent int) error {
 	c := x.c
 	whole := x.bodyDone.Load()
 	for attempt := 1; ; attempt++ {
-		u, err := c.e.pool.get(attempt > maxAttempts/2)
-		if err != nil {
-			return err
+		u, begun := x.u, x.u != nil
+		if !begun {
+			var err error
+			if u, err = c.e.pool.get(attempt > maxAttempts/2); err != nil {
+				return err
+			}
+			x.u = u
 		}
-		x.u = u
 		c.up.Store(u)
 		if c.side.failure.Load() != nil {
 			return errStale
 		}
-		sent, err := u.send(x.out, &u.in, whole)
+		var err error
+		if begun {
+			sent, err = u.finish(x.out, sent)
+		} else {
+			sent, err = u.send(x.out, &u.in, whole)
+		}
 		if err == nil && !whole {
 			if sent == len(x.out) {
 				x.startPump()

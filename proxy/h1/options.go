@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"time"
 )
 
@@ -86,6 +87,10 @@ type Options struct {
 	// Refused is told the status of every answer to what is no request that can be served: 400, 408, 431, 501 or 505. It
 	// must be quick and safe for concurrent use. Nil: nobody is told.
 	Refused func(status int)
+	// LoopFrom is how many connections must be busy before event loops serve those over which nothing odd comes, where the
+	// system has what that takes; until then, and elsewhere, each has a goroutine of its own, which answers sooner when
+	// there are few. Zero: 8 for each processor. Negative: no loops.
+	LoopFrom int
 	// Logger gets what is odd about connections, at debug level; nil: nobody does.
 	Logger *slog.Logger
 }
@@ -109,6 +114,9 @@ func (o Options) withDefaults() (Options, error) {
 	or(&o.MaxHeaderBytes, 1<<20)
 	if o.Refused == nil {
 		o.Refused = func(int) {}
+	}
+	if o.LoopFrom == 0 {
+		o.LoopFrom = 8 * runtime.GOMAXPROCS(0)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

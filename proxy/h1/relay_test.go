@@ -374,18 +374,18 @@ func TestOptionsThatCannotBeUsed(t *testing.T) {
 // TestRelayingAllocatesNothing: neither does the upstream of this test, nor the client. Not parallel: allocations are
 // counted for the whole process.
 func TestRelayingAllocatesNothing(t *testing.T) { //nolint:paralleltest // See above.
-	roundTrip := relayed(t, getRequest, http.StatusOK)
+	roundTrip := relayed(t, getRequest, http.StatusOK, nil)
 	if n := testing.AllocsPerRun(2000, roundTrip); n > spared {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 // relayed returns what sends a request through an engine and reads the answer.
-func relayed(tb testing.TB, request string, status int) func() {
+func relayed(tb testing.TB, request string, status int, change func(*h1.Options)) func() {
 	tb.Helper()
 	answer := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nDate: Sat, 21 Nov 2026 22:13:42 GMT\r\nContent-Length: 200\r\n\r\n%s",
 		status, strings.Repeat("x", 200))
-	addr, _ := startEngine(tb, &told{}, startUpstream(tb, answering(answer)), nil)
+	addr, _ := startEngine(tb, &told{}, startUpstream(tb, answering(answer)), change)
 	conn := dial(tb, addr)
 	out, buf := []byte(request), make([]byte, 4<<10)
 	return func() {
@@ -404,7 +404,7 @@ func relayed(tb testing.TB, request string, status int) func() {
 
 // BenchmarkRelay is a GET through the engine, client and upstream included.
 func BenchmarkRelay(b *testing.B) {
-	roundTrip := relayed(b, getRequest, http.StatusOK)
+	roundTrip := relayed(b, getRequest, http.StatusOK, nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		roundTrip()

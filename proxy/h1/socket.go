@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -17,9 +18,38 @@ var longAgo = time.Unix(1, 0)
 type socket struct {
 	net.Conn
 	plain *plainSocket // nil: not a plain socket
+
+	// mu guards what Conn and fd are; who reads or writes the connection may read them without it.
+	mu sync.Mutex
+	fd int // of a connection that is a loop's: Conn is closed then. Otherwise noFD.
 }
 
-func newSocket(nc net.Conn) *socket { return &socket{Conn: nc, plain: newPlainSocket(nc)} }
+const noFD = -1
+
+func newSocket(nc net.Conn) *socket { return &socket{Conn: nc, plain: newPlainSocket(nc), fd: noFD} }
+
+// Close closes the connection. Only who reads and writes it may.
+func (s *socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd != noFD {
+		closeFD(s.fd)
+		s.fd = noFD
+		return nil
+	}
+	return s.Conn.Close()
+}
+
+// hangUp ends the connection from outside: who reads and writes it finds out, and closes it.
+func (s *socket) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd != noFD {
+		shutDownFD(s.fd)
+		return
+	}
+	_ = s.Conn.Close()
+}
 
 // fill waits until there is something, and reads it into in's room, which is not full. While it waits it holds no
 // buffer, if there is nothing in it.

@@ -15,8 +15,9 @@ type upConn struct {
 	*socket
 
 	in     input
-	used   bool  // an exchange has ended on it
-	idleAt int64 // engine's clock
+	used   bool    // an exchange has ended on it
+	idleAt int64   // engine's clock
+	client *member // in a loop, the client whose exchange goes on
 }
 
 // tlsConn is a connection over TLS that can be polled.
@@ -55,6 +56,33 @@ type pool struct {
 	open   int
 	queue  []chan *upConn // who waits, the first first; nil is sent for a place
 	closed bool
+
+	waiting atomic.Bool // somebody is, or was, in the queue since a loop looked
+}
+
+// takeIdle returns a connection that was used before, nil if none is free.
+func (p *pool) takeIdle() *upConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 || p.closed {
+		return nil
+	}
+	u := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return u
+}
+
+// crowded reports whether somebody waits for a connection.
+func (p *pool) crowded() bool {
+	if !p.waiting.Load() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting.Store(len(p.queue) > 0)
+	return len(p.queue) > 0
 }
 
 // speaks reports whether the upstream speaks HTTP/1.1, as far as can be known. It connects to find out, once.
@@ -102,7 +130,9 @@ func (p *pool) get(fresh bool) (*upConn, error) {
 	}
 	turn := make(chan *upConn, 1)
 	p.queue = append(p.queue, turn)
+	p.waiting.Store(true)
 	p.mu.Unlock()
+	p.e.loops.giveUp()
 	return p.await(turn)
 }
 
@@ -237,7 +267,18 @@ func (u *upConn) abort() {
 		_ = t.below.Close()
 		return
 	}
-	_ = u.Close()
+	u.hangUp()
+}
+
+// finish sends the rest of a request of which sent bytes are sent, and waits for an answer.
+func (u *upConn) finish(p []byte, sent int) (int, error) {
+	if sent < len(p) {
+		n, err := u.Conn.Write(p[sent:])
+		if sent += n; err != nil {
+			return sent, err
+		}
+	}
+	return sent, u.fill(&u.in)
 }
 
 func (u *upConn) discard() {
