@@ -9,6 +9,13 @@
 // Words: an exchange is one request and its answer; a loan is a client's connection as net/http sees it, for the time of
 // one request; the side of a connection is the goroutine that reads from the client while the answer is on its way.
 //
+// Who does the work: each connection has a goroutine, which serves one exchange after the other. When many connections are
+// busy (Options.LoopFrom), and on Linux, goroutines hand theirs to event loops, one for each processor, with epoll sets
+// of their own, which cost less for each exchange when there is always something to do. A loop relays what is simple: a
+// request that was whole when it was read, a connection to the upstream that is free, an answer with a length, or
+// without a body, that comes whole. It never waits for one connection. Whatever else comes, it gives the connection back
+// to its goroutine, in the middle of an exchange if need be, so that every rule is written once: in the goroutine's code.
+//
 // How requests are kept apart: what is not certainly one request is refused, and the connection closed. That is both
 // Content-Length and Transfer-Encoding, either of them twice, a transfer coding other than chunked, a length that is not
 // digits alone, folded lines, lines that do not end in CRLF, control characters, names that are no tokens. Chunked

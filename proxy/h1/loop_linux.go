@@ -44,7 +44,7 @@ type loop struct {
 	tryGate func(gate uintptr) bool
 	armed   bool
 	told    int // events that came
-	turn    int
+	row     int // events since others had their turn
 
 	clients atomic.Int64
 
@@ -72,8 +72,8 @@ type member struct {
 
 const (
 	eventsAtOnce = 128
-	// inARow is how often a loop looks for more events before it lets other goroutines have their turn.
-	inARow = 4
+	// inARow is after how many events a loop lets other goroutines have their turn: about two milliseconds' work.
+	inARow = 256
 
 	epollET = 1 << 31
 	ends    = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
@@ -235,15 +235,17 @@ func (l *loop) end() bool {
 
 // wait waits for events, and returns how many there are.
 func (l *loop) wait() int {
-	if l.turn++; l.turn%inARow != 0 {
-		if l.told = pollFD(l.epoll, l.events); l.told > 0 {
-			return l.told
+	if l.row < inARow {
+		if n := pollFD(l.epoll, l.events); n > 0 {
+			l.row += n
+			return n
 		}
 	}
 	l.armed = false
 	if l.raw.Read(l.tryGate) != nil {
 		return -1
 	}
+	l.row = l.told
 	return l.told
 }
 

@@ -9,10 +9,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -485,4 +487,84 @@ func TestAClientOfALoopThatDoesNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// FuzzLoop is FuzzConn for what comes over a connection that a loop serves.
+func FuzzLoop(f *testing.F) {
+	for _, s := range []string{
+		"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\nGET /c HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+		"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nX: y\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+		"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+		"GET /other HTTP/1.1\r\nHost: h\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+		"\r\n\r\nHEAD /a HTTP/1.1\r\nHost: h\r\n x\r\n\r\n",
+	} {
+		f.Add([]byte(s), uint16(7))
+		f.Add([]byte(s), uint16(1000))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte, piece uint16) {
+		var mu sync.Mutex
+		var seen []string
+		upstream := startUpstream(t, func(conn net.Conn) {
+			r := bufio.NewReader(conn)
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
+						t.Errorf("upstream saw no request: %v, of %q", err, sent)
+					}
+					return
+				}
+				s, err := seenRequest(req)
+				if err != nil {
+					return // It was broken off.
+				}
+				mu.Lock()
+				seen = append(seen, s)
+				mu.Unlock()
+				answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+				if req.Method == http.MethodHead {
+					answer = answer[:len(answer)-2]
+				}
+				_, _ = io.WriteString(conn, answer)
+			}
+		})
+		addr, e := startEngine(t, &told{}, upstream, func(o *h1.Options) { o.LoopFrom, o.MaxHeaderBytes = 1, 16<<10 })
+		conn := dial(t, addr)
+		_, _ = io.WriteString(conn, getRequest)
+		if _, err := io.ReadFull(conn, make([]byte, len("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))); err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, conn)
+			answered <- err
+		}()
+		for rest := sent; len(rest) > 0; {
+			n := min(len(rest), int(piece)+1)
+			if _, err := conn.Write(rest[:n]); err != nil {
+				break
+			}
+			rest = rest[n:]
+		}
+		_ = conn.(*net.TCPConn).CloseWrite()
+		if err := <-answered; errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%q does not end", sent)
+		}
+		e.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		want := seenBy(append([]byte(getRequest), sent...))
+		i := 0
+		for _, s := range seen {
+			for i < len(want) && want[i] != s { // Some go to net/http.
+				i++
+			}
+			if i == len(want) {
+				t.Fatalf("upstream saw %q of %q, not %q", seen, sent, want)
+			}
+			i++
+		}
+	})
 }
