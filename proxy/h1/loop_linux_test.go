@@ -280,24 +280,28 @@ func TestAClientOfALoopThatLeaves(t *testing.T) {
 	}
 }
 
-// TestAHalfClosedClientOfALoop gets its answer, and nothing after it, if that does not take long: then it counts as gone.
+// TestAHalfClosedClientOfALoop gets its answer, and nothing after it. If somebody looks before the answer is there, it
+// counts as gone; so it may take several attempts.
 func TestAHalfClosedClientOfALoop(t *testing.T) {
 	t.Parallel()
 	addr, e := startEngine(t, &told{}, startUpstream(t, scripted), always)
 	for _, mode := range []string{"", "split", "chunked", "large"} {
-		conn, r := looping(t, addr, e)
-		a := ask(7, http.MethodGet, mode)
-		begun := time.Now()
-		_, _ = io.WriteString(conn, a.sent)
-		_ = conn.(*net.TCPConn).CloseWrite()
-		if err := a.check(r); err != nil {
-			if time.Since(begun) < 20*time.Millisecond {
-				t.Error(err)
+		var err error
+		for range 20 {
+			conn, r := looping(t, addr, e)
+			a := ask(7, http.MethodGet, mode)
+			_, _ = io.WriteString(conn, a.sent)
+			_ = conn.(*net.TCPConn).CloseWrite()
+			if err = a.check(r); err != nil {
+				continue
 			}
-			continue
+			if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
+				t.Errorf("then %q, %v", rest, err)
+			}
+			break
 		}
-		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
-			t.Errorf("then %q, %v", rest, err)
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }
