@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -196,15 +197,37 @@ func appendString(b []byte, s string) []byte {
 // encoding/json does it: the last is where U+2028 and U+2029 begin.
 var escapedByte = [256]bool{'<': true, '>': true, '&': true, 0xE2: true}
 
+const (
+	everyByte = 0x0101_0101_0101_0101
+	everyHigh = 0x8080_8080_8080_8080
+)
+
+// anyZero is not 0 if a byte of v is.
+func anyZero(v uint64) uint64 { return (v - everyByte) &^ v & everyHigh }
+
+// anyEscaped reports whether one of eight bytes is an escapedByte. '<' and '>'
+// differ in one bit.
+func anyEscaped(v uint64) bool {
+	return anyZero(v&^(everyByte*('<'^'>'))^everyByte*('<'&'>'))|anyZero(v^everyByte*'&')|anyZero(v^everyByte*0xE2) != 0
+}
+
 // appendEscaped appends JSON text as json.HTMLEscape writes it.
 func appendEscaped(b, text []byte) []byte {
 	const hex = "0123456789abcdef"
 	done := 0
-	for i, c := range text {
-		if !escapedByte[c] {
-			continue
+	for i := 0; i < len(text); i++ {
+		for i+8 <= len(text) && !anyEscaped(binary.LittleEndian.Uint64(text[i:])) {
+			i += 8
 		}
-		switch {
+		for end := min(i+8, len(text)); i < end && !escapedByte[text[i]]; {
+			i++
+		}
+		if i == len(text) {
+			break
+		}
+		switch c := text[i]; {
+		case !escapedByte[c]:
+			i-- // Of the next eight.
 		case c != 0xE2:
 			b = append(b, text[done:i]...)
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])

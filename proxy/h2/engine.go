@@ -21,8 +21,8 @@ type Engine struct {
 	pool  *pool
 	calls atomic.Int64 // streams that are relayed or handled
 
-	jobs        chan job // to goroutines that wait for one
-	idleWorkers atomic.Int32
+	workers workers
+	tick    time.Duration // how often the janitor looks
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
@@ -49,7 +49,6 @@ func New(o Options) (*Engine, error) {
 		epoch:  time.Now(),
 		conns:  make(map[*conn]struct{}),
 		quit:   make(chan struct{}),
-		jobs:   make(chan job),
 		idle:   make(chan struct{}),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -57,6 +56,7 @@ func New(o Options) (*Engine, error) {
 		e.scheme = "https"
 	}
 	e.schemeField, e.authorityField = NewField(":scheme", e.scheme), NewField(":authority", o.Upstream.Authority)
+	e.tick = e.shortest()
 	e.pool = newPool(e)
 	return e, nil
 }
@@ -169,6 +169,7 @@ func (e *Engine) Close() {
 	if !e.closed {
 		e.closed = true
 		close(e.quit)
+		e.workers.stop()
 	}
 	all := make([]*conn, 0, len(e.conns))
 	for c := range e.conns {

@@ -45,7 +45,8 @@ type relayState struct {
 	over     bool // the call has ended
 	call     Call
 	ended    func(*Call)
-	timeout  *time.Timer
+	deadline int64       // by the engine's clock; 0: there is none
+	timeout  *time.Timer // nil while the deadline is distant
 	sender   sender
 }
 
@@ -106,6 +107,7 @@ func (w *responseWriter) Relay(o Handback) bool {
 		c.unlock(&h.wakes)
 		return false
 	}
+	left := time.Until(o.Deadline) // Before the clock below, so that it is not too early.
 	k := &call{keeper: h, client: &h.stream, start: c.eng.clock(), grpc: grpcType(h.head.contentType), timeout: h.head.Get("grpc-timeout"), head: w.isHead}
 	t := &k.up
 	t.call, t.peer, t.length = k, &h.stream, -1
@@ -116,11 +118,10 @@ func (w *responseWriter) Relay(o Handback) bool {
 	h.relay.began, h.relay.ended, h.relay.sender = true, o.Ended, sender{cond: &h.cond}
 	k.sender = &h.relay.sender
 	if !o.Deadline.IsZero() {
-		h.relay.timeout = time.AfterFunc(time.Until(o.Deadline), func() {
-			var wakes waker
-			c.eng.fail(k, failure{grpcStatus: grpcDeadlineExceeded, status: http.StatusGatewayTimeout, text: textDeadline, reset: http2.ErrCodeCancel}, &wakes)
-			wakes.flush()
-		})
+		h.relay.deadline = k.start + int64(left)
+		if left < c.eng.distant() {
+			k.setTimer(left)
+		}
 	}
 	c.unlock(&h.wakes)
 	w.done = true
@@ -133,6 +134,16 @@ func (w *responseWriter) Relay(o Handback) bool {
 	runtime.Gosched()
 	h.wakes.flush()
 	return true
+}
+
+// setTimer has a call that a handler gave back fail when its time is over. The lock of the client's connection is held.
+func (k *call) setTimer(left time.Duration) {
+	e := k.keeper.c.eng
+	k.keeper.relay.timeout = time.AfterFunc(left, func() {
+		var wakes waker
+		e.fail(k, failure{grpcStatus: grpcDeadlineExceeded, status: http.StatusGatewayTimeout, text: textDeadline, reset: http2.ErrCodeCancel}, &wakes)
+		wakes.flush()
+	})
 }
 
 // relayEnded is told that the call which the handler gave back has ended.

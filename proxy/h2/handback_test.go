@@ -22,7 +22,7 @@ type handBack struct {
 }
 
 func newHandBack() *handBack {
-	return &handBack{ended: make(chan h2.Call, 1), ok: make(chan bool, 1)}
+	return &handBack{ended: make(chan h2.Call, 2), ok: make(chan bool, 2)}
 }
 
 func (h *handBack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -237,4 +237,30 @@ func TestCallsEndAfterTheirHandlers(t *testing.T) {
 	}
 	close(hold)
 	<-h.ended
+}
+
+// TestDistantDeadlinesOfCallsThatAreGivenBack: a deadline that gets its timer only when it is near passes when it should.
+func TestDistantDeadlinesOfCallsThatAreGivenBack(t *testing.T) {
+	t.Parallel()
+	h := newHandBack()
+	h.patience = 1500 * time.Millisecond
+	u := newRawUpstream(t)
+	f := newFront(t, u.address(), func(o *h2.Options) { o.PingTimeout = 400 * time.Millisecond }) // So often it is looked at.
+	f.decide = func(*h2.Head) h2.Action { return h2.Action{Handler: h, Relayable: true} }
+	client := rawClient(t, f)
+	began := time.Now()
+	client.request(1, true, "content-type", "application/grpc")
+	up := u.accept()
+	up.expect("HEADERS 1 :method=POST :scheme=http :path=/pkg.Service/Method :authority=a.test content-type=application/grpc", "DATA 1 END changed")
+	client.request(3, true, "content-type", "application/grpc")
+	up.expect("HEADERS 3 :method=POST :scheme=http :path=/pkg.Service/Method :authority=a.test content-type=application/grpc", "DATA 3 END changed")
+	up.headers(1, true, ":status", "200", "grpc-status", "0")
+	client.expect("HEADERS 1 END :status=200 grpc-status=0",
+		"HEADERS 3 END :status=200 content-type=application/grpc grpc-status=4 grpc-message=the caller's deadline has passed")
+	if took := time.Since(began); took < h.patience {
+		t.Errorf("the deadline passed after %v", took)
+	}
+	if a, b := <-h.ended, <-h.ended; a.Local || !b.Local || b.GRPCStatus != "4" {
+		t.Errorf("ended as %+v and %+v", a, b)
+	}
 }

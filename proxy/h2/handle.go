@@ -107,44 +107,13 @@ func (c *conn) handle(id uint32, action Action) {
 	c.add(&hd.stream)
 	c.handlers++
 	c.unlock(&c.wakes)
-	c.eng.work(job{hd, action.Handler})
+	c.eng.workers.work(job{hd, action.Handler})
 }
 
 // job is a request for a handler.
 type job struct {
 	h       *handled
 	handler http.Handler
-}
-
-// maxIdleWorkers is how many goroutines wait for a request at most.
-const maxIdleWorkers = 64
-
-// work runs a handler on a goroutine of its own: one that has run others, if one is idle. Its stack is large enough by
-// now, and growing a stack costs more than anything else in starting a goroutine.
-func (e *Engine) work(j job) {
-	select {
-	case e.jobs <- j:
-		return
-	default:
-		go e.worker(j)
-	}
-}
-
-// worker runs a handler, then others as they come.
-func (e *Engine) worker(j job) {
-	for {
-		j.h.serve(j.handler)
-		if e.idleWorkers.Add(1) > maxIdleWorkers {
-			e.idleWorkers.Add(-1)
-			return
-		}
-		select {
-		case j = <-e.jobs:
-			e.idleWorkers.Add(-1)
-		case <-e.quit:
-			return
-		}
-	}
 }
 
 // reject resets a stream whose request is malformed. That it is counted is enough; the flood, if it is one, ends with

@@ -19,14 +19,7 @@ const drainRoundTrip = time.Second
 // watch looks after all connections, every so often: deadlines on the sockets would cost a timer per read.
 func (e *Engine) watch() {
 	defer e.wg.Done()
-	tick := time.Second
-	for _, d := range []time.Duration{
-		e.o.ReadHeaderTimeout, e.o.IdleTimeout, e.o.PingAfter, e.o.PingTimeout, e.o.WriteTimeout,
-		e.o.Upstream.PingAfter, e.o.Upstream.PingTimeout, e.o.Upstream.IdleTimeout, e.o.Upstream.QueueTimeout,
-	} {
-		tick = min(tick, d/4)
-	}
-	ticker := time.NewTicker(max(tick, 5*time.Millisecond))
+	ticker := time.NewTicker(e.tick)
 	defer ticker.Stop()
 	var w waker
 	var conns []*conn
@@ -54,6 +47,22 @@ func (e *Engine) watch() {
 	}
 }
 
+// shortest is how often watch has to look, so that the shortest time is kept well enough.
+func (e *Engine) shortest() time.Duration {
+	tick := time.Second
+	for _, d := range []time.Duration{
+		e.o.ReadHeaderTimeout, e.o.IdleTimeout, e.o.PingAfter, e.o.PingTimeout, e.o.WriteTimeout,
+		e.o.Upstream.PingAfter, e.o.Upstream.PingTimeout, e.o.Upstream.IdleTimeout, e.o.Upstream.QueueTimeout,
+	} {
+		tick = min(tick, d/4)
+	}
+	return max(tick, 5*time.Millisecond)
+}
+
+// distant is how far away a deadline is at least that has no timer yet: taking back a timer, which is what becomes of
+// most, costs more than to look at all of them now and then.
+func (e *Engine) distant() time.Duration { return max(4*e.tick, time.Second) }
+
 // look ends the connection if it is idle, or if its peer keeps it waiting.
 func (c *conn) look(now int64, w *waker) {
 	if reason := c.overdue(now); reason != 0 {
@@ -70,6 +79,7 @@ func (c *conn) look(now int64, w *waker) {
 	c.usedCalls.Store(nil) // So that no more are kept than were needed just now.
 	c.mu.Lock()
 	c.endLingering(now)
+	c.setTimers(now)
 	read := c.lastRead.Load()
 	if read > c.pingSent {
 		c.pingSent = 0
@@ -91,6 +101,22 @@ func (c *conn) look(now int64, w *waker) {
 	c.unlock(w)
 	if leave {
 		c.eng.pool.leave(c, w)
+	}
+}
+
+// setTimers gives the calls that handlers gave back timers for deadlines that are not distant any more. The lock is held.
+func (c *conn) setTimers(now int64) {
+	if c.side != clientSide {
+		return
+	}
+	soon := now + int64(c.eng.distant())*3/4
+	for _, s := range c.streams.slots {
+		if s == nil || s.call == nil || s.call.keeper == nil {
+			continue
+		}
+		if r := &s.call.keeper.relay; r.deadline != 0 && r.deadline < soon && r.timeout == nil {
+			s.call.setTimer(time.Duration(r.deadline - now))
+		}
 	}
 }
 
