@@ -26,6 +26,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
+	fresh    map[net.Conn]struct{} // nobody knows yet what they speak
 	started  bool
 	draining bool
 	closed   bool
@@ -48,6 +49,7 @@ func New(o Options) (*Engine, error) {
 		scheme: "http",
 		epoch:  time.Now(),
 		conns:  make(map[*conn]struct{}),
+		fresh:  make(map[net.Conn]struct{}),
 		quit:   make(chan struct{}),
 		idle:   make(chan struct{}),
 	}
@@ -174,6 +176,9 @@ func (e *Engine) Close() {
 	all := make([]*conn, 0, len(e.conns))
 	for c := range e.conns {
 		all = append(all, c)
+	}
+	for nc := range e.fresh {
+		_ = nc.SetDeadline(time.Unix(1, 0))
 	}
 	e.mu.Unlock()
 	var w waker

@@ -35,7 +35,7 @@ type hpackSlot struct {
 const (
 	// fewEntries is what an encoder begins with, which is enough for most clients, and maxEntries how many are used at
 	// most. The peer's table may have room for more, and then keeps older ones in vain.
-	fewEntries    = 16
+	fewEntries    = 4
 	maxEntries    = 64
 	slotsPerEntry = 2
 )

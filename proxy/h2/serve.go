@@ -2,11 +2,11 @@ package h2
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -37,10 +37,12 @@ func (e *Engine) Serve(ln net.Listener, other func(net.Conn)) error {
 			continue
 		}
 		pause = 0
+		_ = nc.SetDeadline(time.Now().Add(e.o.ReadHeaderTimeout))
 		e.mu.Lock()
 		closed := e.closed
 		if !closed {
 			e.wg.Add(1)
+			e.fresh[nc] = struct{}{}
 		}
 		e.mu.Unlock()
 		if closed {
@@ -56,19 +58,10 @@ func (e *Engine) Serve(ln net.Listener, other func(net.Conn)) error {
 
 // accept serves one connection, or hands it on.
 func (e *Engine) accept(nc net.Conn, other func(net.Conn)) {
-	ctx, cancel := context.WithTimeout(e.ctx, e.o.ReadHeaderTimeout)
-	defer cancel()
-	undo := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-	isHTTP2, read, served, err := e.sniff(ctx, nc)
-	late := !undo()
-	if err != nil || late {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			e.o.Observer.Limited(ReasonHeaderTimeout)
-		}
-		_ = nc.Close()
-		return
-	}
+	isHTTP2, read, served, ok := e.sniffInTime(nc)
 	switch {
+	case !ok:
+		_ = nc.Close()
 	case isHTTP2:
 		e.ServeConn(served, read)
 	case len(read) > 0:
@@ -78,11 +71,28 @@ func (e *Engine) accept(nc net.Conn, other func(net.Conn)) {
 	}
 }
 
+// sniffInTime is sniff for a connection that is in fresh: its deadline bounds it, and so does Close.
+func (e *Engine) sniffInTime(nc net.Conn) (isHTTP2 bool, read []byte, served net.Conn, ok bool) {
+	isHTTP2, read, served, err := e.sniff(nc)
+	e.mu.Lock()
+	delete(e.fresh, nc)
+	closed := e.closed
+	e.mu.Unlock()
+	if err == nil && !closed {
+		_ = nc.SetDeadline(time.Time{})
+		return isHTTP2, read, served, true
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !closed {
+		e.o.Observer.Limited(ReasonHeaderTimeout)
+	}
+	return false, nil, nil, false
+}
+
 // sniff finds out what a client speaks. read is what it had to read for that.
-func (e *Engine) sniff(ctx context.Context, nc net.Conn) (isHTTP2 bool, read []byte, served net.Conn, err error) {
+func (e *Engine) sniff(nc net.Conn) (isHTTP2 bool, read []byte, served net.Conn, err error) {
 	if e.o.TLS != nil {
 		t := tls.Server(nc, e.o.TLS)
-		if err := t.HandshakeContext(ctx); err != nil {
+		if err := t.HandshakeContext(e.ctx); err != nil {
 			tellPlaintext(err)
 			return false, nil, nil, err
 		}
