@@ -12,8 +12,7 @@ import (
 
 const (
 	// heapRoom is what may be allocated between two collections, at least, while they come often. By Go's own rule it is as
-	// much as was found in use: of the few megabytes that a gateway lives on, dozens of collections a second, and a fifth of
-	// the time of a call that a target is asked about.
+	// much as was found in use: of the few megabytes that a gateway lives on, dozens of collections a second.
 	heapRoom = 16 << 20
 	// Collections come often when the last few of them took less than this.
 	often       = 250 * time.Millisecond

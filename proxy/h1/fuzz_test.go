@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,32 @@ func seenBy(b []byte) (seen []string) {
 	}
 }
 
+// answerSeen is an upstream: it tells see of every request on conn and answers it, until conn ends. sent is what the client
+// said. What net/http does not read as a request fails the test.
+func answerSeen(t *testing.T, conn net.Conn, sent []byte, see func(request string)) {
+	r := bufio.NewReader(conn)
+	for {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) &&
+				!errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("upstream saw no request: %v, of %q", err, sent)
+			}
+			return
+		}
+		s, err := seenRequest(req)
+		if err != nil {
+			return // It was broken off.
+		}
+		see(s)
+		answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+		if req.Method == http.MethodHead {
+			answer = answer[:len(answer)-2]
+		}
+		_, _ = io.WriteString(conn, answer)
+	}
+}
+
 // FuzzConn: whatever a client sends, the upstream sees the requests that net/http reads from it, or fewer, and nothing
 // that is not a request; nothing panics, and everything ends.
 func FuzzConn(f *testing.F) {
@@ -68,28 +95,11 @@ func FuzzConn(f *testing.F) {
 				ours, theirs := net.Pipe()
 				upstreams.Go(func() {
 					defer func() { _ = theirs.Close() }()
-					r := bufio.NewReader(theirs)
-					for {
-						req, err := http.ReadRequest(r)
-						if err != nil {
-							if !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "closed") {
-								t.Errorf("upstream saw no request: %v, of %q", err, sent)
-							}
-							return
-						}
-						s, err := seenRequest(req)
-						if err != nil {
-							return // It was broken off.
-						}
+					answerSeen(t, theirs, sent, func(s string) {
 						mu.Lock()
+						defer mu.Unlock()
 						seen = append(seen, s)
-						mu.Unlock()
-						answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-						if req.Method == http.MethodHead {
-							answer = answer[:len(answer)-2]
-						}
-						_, _ = io.WriteString(theirs, answer)
-					}
+					})
 				})
 				return ours, nil
 			}

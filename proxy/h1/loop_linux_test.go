@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -354,11 +353,16 @@ func TestIdleConnectionsOfLoopsEnd(t *testing.T) {
 	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
 		t.Errorf("%q, %v", rest, err)
 	}
-	for deadline := time.Now().Add(testTimeout); open.Load() > 0; {
+	awaitLoop(t, "the connections to the upstream end", func() bool { return open.Load() == 0 })
+}
+
+// awaitLoop waits until what nothing tells of has happened.
+func awaitLoop(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(testTimeout); !happened(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("connections to the upstream stay")
+			t.Fatalf("it does not come to pass: %s", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -487,9 +491,7 @@ func TestAClientOfALoopThatDoesNotRead(t *testing.T) {
 			}
 		}
 	}()
-	for e.Looped() > 0 { // Until its goroutine has it, which waits.
-		time.Sleep(time.Millisecond)
-	}
+	awaitLoop(t, "its goroutine has the connection, and waits", func() bool { return e.Looped() == 0 })
 	for n := range many {
 		if err := ask(n, http.MethodPost, "").check(r); err != nil {
 			t.Fatal(err)
@@ -544,28 +546,11 @@ func FuzzLoop(f *testing.F) {
 		var mu sync.Mutex
 		var seen []string
 		upstream := startUpstream(t, func(conn net.Conn) {
-			r := bufio.NewReader(conn)
-			for {
-				req, err := http.ReadRequest(r)
-				if err != nil {
-					if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ECONNRESET) {
-						t.Errorf("upstream saw no request: %v, of %q", err, sent)
-					}
-					return
-				}
-				s, err := seenRequest(req)
-				if err != nil {
-					return // It was broken off.
-				}
+			answerSeen(t, conn, sent, func(s string) {
 				mu.Lock()
+				defer mu.Unlock()
 				seen = append(seen, s)
-				mu.Unlock()
-				answer := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-				if req.Method == http.MethodHead {
-					answer = answer[:len(answer)-2]
-				}
-				_, _ = io.WriteString(conn, answer)
-			}
+			})
 		})
 		addr, e := startEngine(t, &told{}, upstream, func(o *h1.Options) { o.LoopFrom, o.MaxHeaderBytes = 1, 16<<10 })
 		conn := dial(t, addr)

@@ -1,9 +1,13 @@
 package h2_test
 
 import (
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +180,46 @@ func TestPeersThatKeepUsWaiting(t *testing.T) {
 				}
 				f.waitFor(t, c.want.String(), func() bool { return f.limited[c.want] == 1 })
 			})
+		}
+	}
+}
+
+// TestCloseDoesNotWaitForWhoSaysNothing: neither before nor after the handshake, whatever ReadHeaderTimeout allows.
+func TestCloseDoesNotWaitForWhoSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		server, client := testTLS(t)
+		f := newFront(t, "127.0.0.1:1", func(o *h2.Options) {
+			o.ReadHeaderTimeout = time.Hour
+			if secure {
+				o.TLS = server
+			}
+		})
+		clients := make([]net.Conn, 8)
+		for i := range clients {
+			clients[i] = connect(t, f)
+		}
+		last := connect(t, f) // Once it was answered, the others have been accepted.
+		if secure {
+			client = client.Clone()
+			client.ServerName, client.NextProtos = "127.0.0.1", []string{"http/1.1"}
+			last = tls.Client(last, client)
+		}
+		_, _ = io.WriteString(last, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		if _, err := io.ReadFull(last, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		_ = last.Close()
+		f.engine.Close()
+		for _, nc := range clients {
+			_ = nc.SetDeadline(time.Now().Add(testTimeout))
+			if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("a connection was not ended")
+			}
+			_ = nc.Close()
+		}
+		if n := f.limited[h2.ReasonHeaderTimeout]; n != 0 {
+			t.Errorf("%d of them count as too slow", n)
 		}
 	}
 }
